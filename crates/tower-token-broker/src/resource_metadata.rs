@@ -67,7 +67,7 @@ impl ResourceMetadata {
 }
 
 /// The metadata document of one resource.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Document {
     resource: Resource,
     path: Box<str>,

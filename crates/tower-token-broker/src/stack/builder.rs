@@ -23,7 +23,7 @@ pub struct BrokerStack<State> {
     /// The first error, which [`BrokerStack::build`] returns.
     config: Result<StackConfig, BuildError>,
     metadata: ResourceMetadata,
-    replaces_metadata: bool,
+    publishes_later: bool,
     state: State,
 }
 
@@ -66,7 +66,7 @@ impl BrokerStack<NeedsVerifier> {
             broker: broker.clone(),
             config: StackConfig::new(resource).map_err(BuildError::from),
             metadata: ResourceMetadata::default(),
-            replaces_metadata: false,
+            publishes_later: false,
             state: NeedsVerifier(()),
         }
     }
@@ -152,11 +152,11 @@ impl<State> BrokerStack<State> {
         self
     }
 
-    /// Replaces the metadata of the resource, if it was built before with other metadata: for a
-    /// program that reads its configuration again. Without this, [`build`](BrokerStack::build)
-    /// fails.
-    pub fn replace_metadata(mut self) -> Self {
-        self.replaces_metadata = true;
+    /// Leaves it to [`BrokerLayer::publish_metadata`] when the metadata of the resource is served:
+    /// for a program that reads its configuration again, and may find an error after this layer was
+    /// built.
+    pub fn publish_metadata_later(mut self) -> Self {
+        self.publishes_later = true;
         self
     }
 
@@ -190,7 +190,7 @@ impl<State> BrokerStack<State> {
             broker: self.broker,
             config: self.config,
             metadata: self.metadata,
-            replaces_metadata: self.replaces_metadata,
+            publishes_later: self.publishes_later,
             state: next(self.state),
         }
     }
@@ -228,7 +228,7 @@ pub enum BuildError {
 
 impl<V: VerifyToken, P: Policy, C: ProvideCredential> BrokerStack<Complete<V, P, ByProxy<C>>> {
     /// Creates the layer and all its state, once. From now on [`Broker::metadata`] serves the
-    /// resource.
+    /// resource, unless that is left for [later](BrokerStack::publish_metadata_later).
     ///
     /// # Errors
     /// The error of the resource or the settings.
@@ -236,20 +236,13 @@ impl<V: VerifyToken, P: Policy, C: ProvideCredential> BrokerStack<Complete<V, P,
         let (broker, config) = (self.broker, self.config?);
         let Complete { verifier, policy, credential: ByProxy(provider) } = self.state;
         let exchange = ExchangeLayer::new(&broker, &config, provider)?;
-        build(
-            &broker,
-            &config,
-            (&self.metadata, self.replaces_metadata),
-            verifier,
-            policy,
-            exchange,
-        )
+        build(&broker, &config, (&self.metadata, self.publishes_later), verifier, policy, exchange)
     }
 }
 
 impl<V: VerifyToken, P: Policy> BrokerStack<Complete<V, P, ByHandler>> {
     /// Creates the layer and all its state, once. From now on [`Broker::metadata`] serves the
-    /// resource.
+    /// resource, unless that is left for [later](BrokerStack::publish_metadata_later).
     ///
     /// # Errors
     /// The error of the resource or the settings.
@@ -257,14 +250,14 @@ impl<V: VerifyToken, P: Policy> BrokerStack<Complete<V, P, ByHandler>> {
         let (broker, config) = (self.broker, self.config?);
         let Complete { verifier, policy, .. } = self.state;
         let caller = CallerLayer::new(&broker);
-        build(&broker, &config, (&self.metadata, self.replaces_metadata), verifier, policy, caller)
+        build(&broker, &config, (&self.metadata, self.publishes_later), verifier, policy, caller)
     }
 }
 
 fn build<V: VerifyToken, P: Policy, C>(
     broker: &Broker,
     config: &StackConfig,
-    (metadata, replaces_metadata): (&ResourceMetadata, bool),
+    (metadata, publishes_later): (&ResourceMetadata, bool),
     verifier: V,
     policy: P,
     credential: C,
@@ -277,13 +270,12 @@ fn build<V: VerifyToken, P: Policy, C>(
         authenticate: AuthenticateLayer::new(broker, config, verifier)?,
         scope_filter: ScopeFilterLayer::new(broker, config, policy),
         credential,
+        broker: broker.clone(),
+        document: document.clone(),
     };
-    let resources = &broker.0.resources;
-    match replaces_metadata {
-        true => resources.replace(document),
-        false => resources
-            .add(document)
-            .map_err(|OtherMetadata| BuildError::OtherMetadata { resource: resource.clone() })?,
+    if !publishes_later {
+        let other = |OtherMetadata| BuildError::OtherMetadata { resource: resource.clone() };
+        broker.0.resources.add(document).map_err(other)?;
     }
     tracing::info!(
         resource = resource.as_str(),

@@ -6,10 +6,12 @@ use http::Request;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::Broker;
 use crate::{
     audit::{Audit, AuditLayer},
     authenticate::{Authenticate, AuthenticateLayer, VerifyToken},
     body::RequestBody,
+    resource_metadata::Document,
     scope_filter::{ScopeFilter, ScopeFilterLayer},
 };
 
@@ -21,9 +23,17 @@ pub struct BrokerLayer<V, P, C> {
     pub(super) authenticate: AuthenticateLayer<V>,
     pub(super) scope_filter: ScopeFilterLayer<P>,
     pub(super) credential: C,
+    pub(super) broker: Broker,
+    pub(super) document: Document,
 }
 
 impl<V, P, C> BrokerLayer<V, P, C> {
+    /// Serves the metadata of this layer by [`Broker::metadata`] from now on, in place of that of
+    /// other layers of the same resource.
+    pub fn publish_metadata(&self) {
+        self.broker.0.resources.replace(self.document.clone());
+    }
+
     /// Wraps a service. The same as [`Layer::layer`], without an import.
     pub fn layer<S>(&self, inner: S) -> <Self as Layer<S>>::Service
     where
@@ -40,6 +50,8 @@ impl<V, P, C: Clone> Clone for BrokerLayer<V, P, C> {
             authenticate: self.authenticate.clone(),
             scope_filter: self.scope_filter.clone(),
             credential: self.credential.clone(),
+            broker: self.broker.clone(),
+            document: self.document.clone(),
         }
     }
 }
