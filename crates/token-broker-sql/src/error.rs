@@ -8,7 +8,7 @@ use token_broker_store::{
 };
 use tower_token_broker::revocation::RevocationStoreError;
 
-use crate::database::Failure;
+use crate::{database::Failure, url::StoreUrl};
 
 /// The reason why a store can't be opened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +60,13 @@ pub enum OpenError {
     KeyUnavailable,
 }
 
-/// The reason why a step on the keys of a store failed.
+impl OpenError {
+    pub(crate) fn unreachable(url: &StoreUrl, failure: &Failure) -> Self {
+        Self::Unreachable { url: url.to_string().into(), reason: failure.to_string().into() }
+    }
+}
+
+/// The reason why a step on the keys or the mark of a store failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqlError {

@@ -38,10 +38,7 @@ pub(crate) fn context(purpose: &str, generation: u64) -> SealingContext {
 /// Creates the keys of a new store, and checks that those of an older one open with the given
 /// key-encryption keys.
 pub(crate) async fn prepare(store: &SqlStore, url: &StoreUrl) -> Result<(), OpenError> {
-    let failed = |failure: Failure| OpenError::Unreachable {
-        url: url.to_string().into(),
-        reason: failure.to_string().into(),
-    };
+    let failed = |failure: Failure| OpenError::unreachable(url, &failure);
     let unusable = |error: KeyWrapError| {
         if let KeyWrapError::UnknownKey { key_id } = error {
             return OpenError::WrongKey { stored: key_id, given: store.keys.current() };

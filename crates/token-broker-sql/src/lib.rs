@@ -43,18 +43,22 @@
 //! # Cancellation
 //! Steps that write run in tasks of the store: a future that is dropped does not interrupt them.
 
+mod backup;
 mod database;
 mod error;
 mod grants;
 mod keys;
 mod limits;
+mod mark;
 mod revocations;
 mod rotate;
 mod schema;
 mod store;
 mod url;
 
+pub use backup::BackupError;
 pub use error::{OpenError, SqlError};
+pub use mark::{ParseMarkError, StoreMark};
 pub use rotate::{KeyUse, RotateProgress};
 pub use store::SqlStore;
 pub use url::{StoreUrl, StoreUrlError};

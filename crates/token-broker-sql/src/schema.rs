@@ -7,10 +7,16 @@ use crate::{
 };
 
 /// The steps, in order. A step that was released is never changed.
-const STEPS: &[Step] = &[Step {
-    sqlite: include_str!("../migrations/0001-sqlite.sql"),
-    postgres: include_str!("../migrations/0001-postgres.sql"),
-}];
+const STEPS: &[Step] = &[
+    Step {
+        sqlite: include_str!("../migrations/0001-sqlite.sql"),
+        postgres: include_str!("../migrations/0001-postgres.sql"),
+    },
+    Step {
+        sqlite: include_str!("../migrations/0002-sqlite.sql"),
+        postgres: include_str!("../migrations/0002-postgres.sql"),
+    },
+];
 
 struct Step {
     sqlite: &'static str,
@@ -31,10 +37,7 @@ const ATTEMPTS: u32 = 20;
 /// Brings the tables to the version of this program. Of several processes, one does, and the others
 /// wait. A step that fails changes nothing.
 pub(crate) async fn migrate(url: &StoreUrl, database: &Database) -> Result<(), OpenError> {
-    let failed = |failure: Failure| OpenError::Unreachable {
-        url: url.to_string().into(),
-        reason: failure.to_string().into(),
-    };
+    let failed = |failure: Failure| OpenError::unreachable(url, &failure);
     create_version_table(database).await.map_err(failed)?;
     let mut changes = database.begin().await.map_err(failed)?;
     let rows = changes.run(LOCK_VERSION, &[]).await.map_err(failed)?;

@@ -1,19 +1,25 @@
 //! The store: an open database and its keys.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
-use token_broker_store::sealing::{BoxKeyWrap, KeyWrap};
+use token_broker_store::{
+    GrantRef,
+    sealing::{BoxKeyWrap, KeyWrap},
+};
 use tower_token_broker::{
     clock::{Clock, LEEWAY},
+    principal::GrantId,
     revocation::Revocations,
     sealing::SealingKeys,
     tasks::Tasks,
 };
 
 use crate::{
+    backup::{self, BackupError},
     database::{Database, Failure, within},
     error::{OpenError, SqlError},
     keys,
+    mark::{self, StoreMark},
     revocations::Ages,
     rotate::{self, KeyUse, RotateProgress},
     schema,
@@ -60,6 +66,7 @@ impl SqlStore {
             tasks: Tasks::new(),
         };
         keys::prepare(&store, url).await?;
+        mark::prepare(&store).await.map_err(|failure| OpenError::unreachable(url, &failure))?;
         Ok(store)
     }
 
@@ -118,6 +125,65 @@ impl SqlStore {
     /// Reads only.
     pub async fn keys_in_use(&self) -> Result<Vec<KeyUse>, SqlError> {
         rotate::keys_in_use(self).await
+    }
+
+    /// Returns how far the store has come.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    ///
+    /// # Cancellation
+    /// Reads only.
+    pub async fn mark(&self) -> Result<StoreMark, SqlError> {
+        mark::read(self).await
+    }
+
+    /// Changes the mark of the store, so that copies that were made before are behind it. A process
+    /// does so when it starts and now and then.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    ///
+    /// # Cancellation
+    /// The mark is changed or not.
+    pub async fn advance_mark(&self) -> Result<(), SqlError> {
+        mark::advance(self).await
+    }
+
+    /// Accepts the store although it is behind these marks: from now on it is not. Before, revoke
+    /// [everything](tower_token_broker::revocation::RevocationTarget::Everything), because
+    /// revocations may be missing.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    ///
+    /// # Cancellation
+    /// The mark is changed or not.
+    pub async fn accept_behind(&self, noted: &[StoreMark]) -> Result<(), SqlError> {
+        mark::recover(self, noted).await
+    }
+
+    /// Writes a consistent copy of a SQLite store to a new file that only its owner may read, while
+    /// the store is in use.
+    ///
+    /// # Errors
+    /// [`BackupError`]. No file is overwritten.
+    ///
+    /// # Cancellation
+    /// The file may be incomplete: remove it.
+    pub async fn back_up(&self, to: &Path) -> Result<(), BackupError> {
+        backup::sqlite(self, to).await
+    }
+
+    /// Finds a grant by its ID, whatever else is in its row.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    ///
+    /// # Cancellation
+    /// Reads only.
+    pub async fn find_grant(&self, id: &GrantId) -> Result<Option<GrantRef>, SqlError> {
+        crate::grants::find(self, id).await
     }
 
     /// Completes the steps that were begun, and closes all connections. Later steps fail as

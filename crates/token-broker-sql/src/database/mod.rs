@@ -7,7 +7,7 @@ mod postgres;
 mod row;
 mod sqlite;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
@@ -37,12 +37,23 @@ pub(crate) enum Database {
 /// The reason why a statement failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A row with this key exists.
+    /// A row with this key exists, or a table with this name.
     Taken,
     /// A column does not have the expected content.
     Unreadable,
     /// Everything else; with a text for the operator, which has no bound value.
     Unreachable(Box<str>),
+}
+
+/// The reason why a store was not copied.
+#[derive(Debug)]
+pub(crate) enum CopyError {
+    /// It is none of SQLite.
+    Postgres,
+    /// The path is not UTF-8.
+    Name,
+    File(std::io::Error),
+    Store(Failure),
 }
 
 pub(crate) type Rows = Result<Vec<Row>, Failure>;
@@ -89,6 +100,14 @@ impl Database {
             }
             Self::Postgres { pool, .. } => Changes::Postgres(pool.begin().await?),
         })
+    }
+
+    /// Writes a consistent copy of the file to a new one.
+    pub(crate) async fn copy_to(&self, path: &Path) -> Result<(), CopyError> {
+        match self {
+            Self::Sqlite { readers, .. } => sqlite::copy_to(readers, path).await,
+            Self::Postgres { .. } => Err(CopyError::Postgres),
+        }
     }
 
     pub(crate) const fn is_postgres(&self) -> bool {
@@ -148,7 +167,9 @@ impl Changes {
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         if let Some(refused) = error.as_database_error() {
-            if refused.is_unique_violation() {
+            // PostgreSQL names a table that another process creates in three ways.
+            let exists = matches!(refused.code().as_deref(), Some("42P07" | "42710"));
+            if refused.is_unique_violation() || exists {
                 return Self::Taken;
             }
             // Without details, which may have values.

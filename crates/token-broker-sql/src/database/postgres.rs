@@ -27,12 +27,10 @@ pub(super) async fn open(
             })
     };
     let feed = pool_of(1).connect_lazy_with(options.clone());
-    let pool = pool_of(CONNECTIONS).connect_with(options).await.map_err(|error| {
-        OpenError::Unreachable {
-            url: url.to_string().into(),
-            reason: Failure::from(error).to_string().into(),
-        }
-    })?;
+    let pool = pool_of(CONNECTIONS)
+        .connect_with(options)
+        .await
+        .map_err(|error| OpenError::unreachable(url, &Failure::from(error)))?;
     Ok(Database::Postgres { pool, feed })
 }
 

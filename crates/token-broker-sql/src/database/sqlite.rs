@@ -7,7 +7,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{Database, Failure};
+use super::{CopyError, Database, Failure};
 use crate::{error::OpenError, url::StoreUrl};
 
 const READERS: u32 = 4;
@@ -17,7 +17,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn open_in_memory(url: &StoreUrl) -> Result<Database, OpenError> {
     let options = SqliteConnectOptions::from_str("sqlite::memory:")
-        .map_err(|error| unreachable(url, &error.into()))?
+        .map_err(|error| OpenError::unreachable(url, &error.into()))?
         .foreign_keys(true)
         .disable_statement_logging();
     // The memory is that of the one connection, which is kept.
@@ -29,7 +29,7 @@ pub(super) async fn open_in_memory(url: &StoreUrl) -> Result<Database, OpenError
         .acquire_timeout(url.timeout)
         .connect_with(options)
         .await
-        .map_err(|error| unreachable(url, &error.into()))?;
+        .map_err(|error| OpenError::unreachable(url, &error.into()))?;
     Ok(Database::Sqlite { writer: pool.clone(), readers: pool.clone(), feed: pool })
 }
 
@@ -126,13 +126,29 @@ fn create_private(path: &Path) -> io::Result<()> {
     fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map(drop)
 }
 
+/// Writes a consistent copy to a new file. SQLite takes an empty file, so that its mode can be set
+/// before.
+pub(super) async fn copy_to(readers: &SqlitePool, path: &Path) -> Result<(), CopyError> {
+    let text = path.to_str().ok_or(CopyError::Name)?;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map_err(CopyError::File)?;
+    let copied = sqlx::query("VACUUM INTO $1").bind(text).execute(readers).await;
+    let synced = copied.map_err(|error| CopyError::Store(error.into())).and_then(|_| {
+        let file = fs::OpenOptions::new().read(true).write(true).open(path);
+        file.and_then(|file| file.sync_all()).map_err(CopyError::File)
+    });
+    if synced.is_err() {
+        fs::remove_file(path).unwrap_or_default();
+    }
+    synced
+}
+
 /// Moves the write-ahead log into the file, if no other process is in the way.
 pub(super) async fn checkpoint(writer: &SqlitePool) {
     if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_all(writer).await {
         tracing::debug!(%error, "the write-ahead log stays until the store is opened again");
     }
-}
-
-fn unreachable(url: &StoreUrl, failure: &Failure) -> OpenError {
-    OpenError::Unreachable { url: url.to_string().into(), reason: failure.to_string().into() }
 }

@@ -1,13 +1,15 @@
 //! Pages of grants, without their tokens.
 
 use token_broker_store::{
-    Account, Backoff, GrantFilter, GrantKey, GrantPage, GrantState, GrantSummary, StoreError,
+    Account, Backoff, GrantFilter, GrantKey, GrantPage, GrantRef, GrantState, GrantSummary,
+    StoreError,
 };
 use tower_token_broker::principal::{GrantId, Scopes, User};
 
 use super::row::{count, refused, time};
 use crate::{
     database::{Failure, Row, Value},
+    error::SqlError,
     limits,
     store::SqlStore,
 };
@@ -20,6 +22,22 @@ const LIST: &str = "SELECT id, issuer, subject, server, account, authorization_s
     FROM grants WHERE (CAST($1 AS TEXT) IS NULL OR (issuer = $1 AND subject = $2)) \
     AND (CAST($3 AS TEXT) IS NULL OR server = $3) AND (CAST($4 AS TEXT) IS NULL OR id > $4) \
     ORDER BY id LIMIT $5";
+
+const FIND: &str = "SELECT issuer, subject, server, account FROM grants WHERE id = $1";
+
+/// Finds a grant by its ID.
+pub(crate) async fn find(store: &SqlStore, id: &GrantId) -> Result<Option<GrantRef>, SqlError> {
+    if !limits::is_storable(id.as_str(), limits::REVOKED) {
+        return Ok(None);
+    }
+    let values = [Value::Text(id.as_str())];
+    let rows = store.within(store.database.read(FIND, &values)).await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let user = User::new(row.text(0)?, row.text(1)?);
+    let account = Account::parse(&row.text(3)?).map_err(|_| Failure::Unreadable)?;
+    let key = GrantKey::new(user, &row.text(2)?, account);
+    Ok(Some(GrantRef::new(key, id.clone())))
+}
 
 pub(super) async fn page(store: &SqlStore, filter: &GrantFilter) -> Result<GrantPage, StoreError> {
     let user = filter.user.as_ref();

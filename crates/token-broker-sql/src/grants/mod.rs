@@ -15,6 +15,7 @@ use token_broker_store::{
     LeaseOutcome, LeaseRequest, Renewal, StoreError,
 };
 
+pub(crate) use self::list::find;
 use self::row::{Columns, GrantRow};
 use crate::{
     database::{Failure, Value},

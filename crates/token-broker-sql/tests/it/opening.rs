@@ -2,8 +2,9 @@
 
 use token_broker_sql::{OpenError, SqlStore, StoreUrl};
 use token_broker_store::{GrantStore, sealing::KeyWrap as _};
-use tower_token_broker::revocation::{
-    RevocationChange, RevocationEntry, RevocationStore, RevocationTarget, Sequence,
+use tower_token_broker::{
+    principal::GrantId,
+    revocation::{RevocationChange, RevocationEntry, RevocationStore, RevocationTarget, Sequence},
 };
 
 use crate::support::{Place, grant, key, keys, now, text};
@@ -85,11 +86,67 @@ async fn a_newer_schema_is_refused_with_both_versions() {
     for place in Place::all().await {
         let keys = keys();
         place.open(&keys).await.close().await;
-        place.run("UPDATE token_broker_schema SET version = 7");
+        let supported = place.run("SELECT version FROM token_broker_schema").parse().unwrap();
+        place.run("UPDATE token_broker_schema SET version = 70");
         let error = SqlStore::open(&place.url(), keys).await.unwrap_err();
-        assert_eq!(error, OpenError::NewerSchema { found: 7, supported: 1 });
+        assert_eq!(error, OpenError::NewerSchema { found: 70, supported });
         let printed = error.to_string();
-        assert!(printed.contains("version 7") && printed.contains("up to 1"), "{printed}");
+        let versions = ["version 70".to_owned(), format!("up to {supported}")];
+        assert!(versions.iter().all(|version| printed.contains(version)), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_version_is_extended_and_keeps_its_grants() {
+    for place in Place::all().await {
+        let keys = keys();
+        let store = place.open(&keys).await;
+        store.put(grant("alice")).await.unwrap();
+        store.close().await;
+        place.run("DROP TABLE store_mark; UPDATE token_broker_schema SET version = 1");
+        let store = place.open(&keys).await;
+        assert!(store.load(&key("alice")).await.unwrap().is_some());
+        let mark = store.mark().await.unwrap();
+        assert!(!mark.is_behind(&mark));
+        store.close().await;
+        // Its name is kept.
+        let store = place.open(&keys).await;
+        assert!(store.mark().await.unwrap().is_of_same_store(&mark));
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn x33_a_store_is_behind_what_was_noted_after_its_backup() {
+    for place in Place::all().await {
+        let keys = keys();
+        let store = place.open(&keys).await;
+        let before = store.mark().await.unwrap();
+        store.advance_mark().await.unwrap();
+        let later = store.mark().await.unwrap();
+        assert!(before.is_behind(&later) && !later.is_behind(&before), "X33");
+        store.append(&everything()).await.unwrap();
+        let revoked = store.mark().await.unwrap();
+        assert!(later.is_behind(&revoked) && !revoked.is_behind(&later), "X33");
+        // Recovered, it is ahead of all that was noted before.
+        store.accept_behind(std::slice::from_ref(&revoked)).await.unwrap();
+        let recovered = store.mark().await.unwrap();
+        assert!(revoked.is_behind(&recovered) && !recovered.is_behind(&revoked), "X33");
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_grant_is_found_by_its_id() {
+    for place in Place::all().await {
+        let store = place.open(&keys()).await;
+        let stored = store.put(grant("alice")).await.unwrap();
+        let found = store.find_grant(&stored.id).await.unwrap().unwrap();
+        assert_eq!(found.key, stored.key);
+        for other in ["", "unknown", "' OR 1=1 --", "nul\0"] {
+            assert_eq!(store.find_grant(&GrantId::new(other)).await.unwrap(), None, "{other:?}");
+        }
+        store.close().await;
     }
 }
 
