@@ -7,8 +7,8 @@ use tower_token_broker::Secret;
 /// Wraps and unwraps data keys with a key-encryption key. [`KeyRing`](super::KeyRing) keeps such
 /// keys in this process; implement the trait for a key management service.
 ///
-/// An implementation that calls a service should bound each call, and may keep what it unwrapped
-/// for a few minutes.
+/// An implementation that calls a service should bound each call. [`KeptKeys`](super::KeptKeys)
+/// keeps what it unwrapped for a few minutes.
 pub trait KeyWrap: Send + Sync + 'static {
     /// Returns the ID of the key that wraps. Rotation wraps with this key all that other keys have
     /// wrapped.

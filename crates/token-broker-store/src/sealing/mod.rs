@@ -35,6 +35,7 @@
 mod aead;
 mod context;
 mod data_key;
+mod kept_keys;
 mod key_ring;
 mod key_strength;
 mod key_wrap;
@@ -43,6 +44,7 @@ mod tests;
 
 pub use context::SealingContext;
 pub use data_key::{DataKey, UnsealError};
+pub use kept_keys::KeptKeys;
 pub use key_ring::{KeyRing, KeyRingError};
 pub use key_strength::WeakKey;
 pub use key_wrap::{BoxKeyWrap, KeyId, KeyWrap, KeyWrapError, WrappedKey};
