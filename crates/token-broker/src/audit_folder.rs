@@ -14,6 +14,7 @@ use tower_token_broker::audit::verify::{
 use crate::{
     audit::{FileObject, percents},
     escaped::escaped,
+    gateway::MARK_SUFFIX,
 };
 
 /// The result of verifying a folder: `Display` prints it for people, [`VerifiedFolder::to_json`]
@@ -41,7 +42,9 @@ pub fn verify_folder(
     let verification = FolderVerification::new().on_progress(percents(length, progress));
     let verification =
         noted.iter().fold(verification, |verification, head| verification.expect(*head));
-    let report = verification.run(folder)?;
+    let mut report = verification.run(folder)?;
+    // The gateway's own notes are no records.
+    report.others.retain(|path| !path.to_str().is_some_and(|path| path.ends_with(MARK_SUFFIX)));
     Ok(VerifiedFolder { folder: folder.to_owned(), noted: noted.to_vec(), report })
 }
 

@@ -136,6 +136,10 @@ alarms! {
     UntrustedPeer = "gateway.untrusted_peer";
     /// The process cannot accept connections.
     AcceptFailed = "gateway.accept_failed";
+    /// The store is older than it was.
+    StoreBehind = "gateway.store_behind";
+    /// How far the store has come cannot be noted.
+    StoreMarkNotNoted = "gateway.store_mark_not_noted";
     /// A changed configuration was not applied.
     ReloadRefused = "gateway.reload_refused";
 }

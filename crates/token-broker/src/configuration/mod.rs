@@ -31,6 +31,7 @@ pub use self::{
     source::Place,
 };
 pub(crate) use self::{
+    checks::secret_of_file,
     key::{Key, Located},
     read::{Loaded, read},
 };

@@ -33,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::{ServiceExt as _, service_fn};
 use tower_token_broker::{alarm::Alarm, tasks::Tasks};
 
-use super::{routes::Routes, write_timeout::WriteTimeout};
+use super::{peers::Peers, routes::Routes, write_timeout::WriteTimeout};
 use crate::configuration::Configuration;
 
 /// The time in which the first byte, the TLS handshake and the headers of a request must arrive. An
@@ -48,6 +48,9 @@ const LAST_RESPONSES: Duration = Duration::from_secs(2);
 /// Most connections at a time, if the process may have enough file descriptors. Further ones wait
 /// in the backlog of the listener.
 const MOST_CONNECTIONS: usize = 20_000;
+/// The share of the connections that one address may have, unless it is that of this machine or of a
+/// trusted proxy.
+const SHARE_OF_A_PEER: usize = 8;
 /// File descriptors that are kept for the audit log, the store and the rest of the process.
 const RESERVED_DESCRIPTORS: usize = 200;
 /// At most one warning in this time, however many connections are closed.
@@ -78,8 +81,9 @@ impl Listener {
 
     /// Serves until `stop` is ready, and then until all connections have ended, or a little later.
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
-        let (connections, places) =
-            (GracefulShutdown::new(), Arc::new(Semaphore::new(most_connections())));
+        let most = most_connections();
+        let (connections, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(most)));
+        let peers = Peers::new(most / SHARE_OF_A_PEER);
         let mut stop = std::pin::pin!(stop);
         let server = server();
         let mut warned: Option<Instant> = None;
@@ -99,14 +103,21 @@ impl Listener {
                 },
                 () = &mut stop => break,
             };
-            if self.tls.is_none() && !self.is_trusted(peer) {
+            let is_trusted = self.is_trusted(peer);
+            if self.tls.is_none() && !is_trusted {
                 warn_of(peer, &mut warned);
+                continue;
+            }
+            let of_peer = if is_trusted { None } else { peers.enter(peer.ip()) };
+            if of_peer.is_none() && !is_trusted {
+                // Many connections of one address must not keep others out.
+                tracing::debug!(peer = %peer.ip(), "an address has too many connections");
                 continue;
             }
             let (connection, watcher) = (self.connection(&server, peer), connections.watcher());
             drop(self.tasks.spawn("connection", async move {
                 connection.serve(socket, watcher).await;
-                drop(place);
+                drop((place, of_peer));
             }));
         }
         drop(self.tcp);

@@ -2,6 +2,8 @@
 
 mod listener;
 mod logs;
+mod marks;
+mod peers;
 mod policy;
 mod reload;
 mod routes;
@@ -40,7 +42,12 @@ use crate::{
 };
 
 pub use self::{logs::start as start_logs, tokens::trial_issuer};
-pub(crate) use self::{servers::scopes_of, stores::Stores, tokens::origin};
+pub(crate) use self::{
+    marks::{Marks, SUFFIX as MARK_SUFFIX},
+    servers::scopes_of,
+    stores::Stores,
+    tokens::origin,
+};
 
 /// The time that open calls have after a signal. Streams that belong to no call end at once.
 const GRACE: Duration = Duration::from_secs(10);
@@ -95,6 +102,28 @@ pub enum GatewayError {
     /// The store cannot be opened.
     #[error("the store: {0}")]
     Store(String),
+    /// The store is a restored backup: revocations may be missing.
+    #[error(
+        "the store is older than it was when a gateway used it last: is it a restored backup? \
+         Revocations and blocks since then are missing. `serve --recovered` ends all broker tokens \
+         that were issued until now, and keeps the grants; block again who was blocked since"
+    )]
+    StoreBehind,
+    /// The store is not the one that was used with this audit folder.
+    #[error(
+        "the store is another one than gateways with this audit folder used last: is `url` of \
+         `[store]` right? Revocations and blocks in that store are missing in this one. \
+         `serve --recovered` ends all broker tokens that were issued until now, and uses this store"
+    )]
+    OtherStore,
+    /// How far the store has come cannot be noted or read.
+    #[error("{}: {error}", path.display())]
+    StoreMark {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        error: Box<str>,
+    },
     /// The certificate or its key cannot be used.
     #[error("[tls]: {0}")]
     Tls(String),
@@ -130,11 +159,12 @@ pub(crate) async fn open(
 }
 
 /// Serves the configuration of this file until a signal arrives, and then until all calls have
-/// ended.
+/// ended. With `is_recovered`, a store that is older than it was is accepted, and all broker tokens
+/// that were issued until now are revoked.
 ///
 /// # Errors
 /// The gateway could not be started, or its last records not be written.
-pub async fn serve(path: &Path) -> Result<(), GatewayError> {
+pub async fn serve(path: &Path, is_recovered: bool) -> Result<(), GatewayError> {
     // Watched before it is loaded, so that no change is missed.
     let watched = Watched::new(path);
     let configuration = configuration::load(path)
@@ -145,7 +175,11 @@ pub async fn serve(path: &Path) -> Result<(), GatewayError> {
     let tls = configuration.tls.as_ref().map(tls::acceptor).transpose()?;
     let (broker, stores) = open(&configuration, &configuration.audit_writer).await?;
     let sql = stores.sql.clone();
-    let served = run(watched, &configuration, tls, &broker, stores).await;
+    let marks = Marks::new(&configuration, &configuration.audit_writer);
+    let served = match marks.check(&broker, &sql, is_recovered).await {
+        Ok(()) => run(watched, &configuration, tls, &broker, stores, marks).await,
+        Err(error) => Err(error),
+    };
     let ended = broker.shutdown(GRACE).await;
     sql.close().await;
     served?;
@@ -158,8 +192,10 @@ async fn run(
     tls: Option<tokio_rustls::TlsAcceptor>,
     broker: &Broker,
     stores: Stores,
+    marks: Marks,
 ) -> Result<(), GatewayError> {
     let client = servers::client(configuration)?;
+    let sql = stores.sql.clone();
     let mut shared = Shared {
         broker: broker.clone(),
         grants: stores.sql.clone(),
@@ -194,6 +230,7 @@ async fn run(
     tokio::select! {
         () = listener.serve(stop) => {}
         () = reload.run() => {}
+        () = marks.keep(sql) => {}
     }
     Ok(())
 }

@@ -41,8 +41,8 @@ impl Watched {
 
     /// Returns whether the file has changed. A file that cannot be read has not: an editor may be
     /// about to replace it.
-    fn has_changed(&mut self) -> bool {
-        match fs::read(&self.path) {
+    async fn has_changed(&mut self) -> bool {
+        match tokio::fs::read(&self.path).await {
             Ok(content) if self.content.as_ref() != Some(&content) => {
                 self.content = Some(content);
                 true
@@ -87,7 +87,7 @@ impl Reload {
     pub(super) async fn run(mut self) {
         loop {
             tokio::time::sleep(INTERVAL).await;
-            if self.watched.has_changed() {
+            if self.watched.has_changed().await {
                 self.reload().await;
             }
         }
@@ -95,8 +95,12 @@ impl Reload {
 
     // T328: a file with an error changes nothing.
     async fn reload(&mut self) {
-        let loaded = configuration::load(&self.watched.path).map_err(|error| error.to_string());
-        if self.watched.has_changed() {
+        let path = self.watched.path.clone();
+        let load = move || configuration::load(&path).map_err(|error| error.to_string());
+        // It reads files: meanwhile, connections are accepted.
+        let loaded = tokio::task::spawn_blocking(load).await;
+        let loaded = loaded.unwrap_or_else(|_| Err("it could not be read".to_owned()));
+        if self.watched.has_changed().await {
             // Another text was loaded than the one that is compared: the next look decides.
             self.watched.content = None;
             return;

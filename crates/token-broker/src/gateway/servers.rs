@@ -17,10 +17,11 @@ use token_broker_upstream::{
 };
 use tower_token_broker::{
     Broker,
-    exchange::{BoxProvideCredential, Upstream},
+    exchange::{BoxProvideCredential, ExchangeLayer, Upstream},
     principal::{Resource, Scopes},
     resource_metadata::ResourceMetadata,
     scope_filter::{PolicyHandle, Rules},
+    stack::BrokerLayer,
 };
 
 use super::{
@@ -56,7 +57,10 @@ pub(super) struct Servers {
     pub(super) resources: BTreeSet<Box<str>>,
     /// The new rules of each server, by its name.
     rules: HashMap<String, Rules>,
+    layers: Vec<Layer>,
 }
+
+type Layer = BrokerLayer<Arc<Verifier>, PolicyHandle, ExchangeLayer<BoxProvideCredential>>;
 
 impl Shared {
     /// Builds the stacks of all servers. Either all of them are built, or nothing has changed.
@@ -69,24 +73,29 @@ impl Shared {
             .map(|server| self.prepare(configuration, server))
             .collect::<Result<_, _>>()?;
         let (mut router, mut resources) = (Router::new(), BTreeSet::new());
+        let mut layers = Vec::new();
         for prepared in &prepared {
             let policy = self.policies.entry(target(prepared.server));
             let policy =
                 policy.or_insert_with(|| PolicyHandle::new(prepared.rules.clone())).clone();
             for (resource, path) in names_of(configuration, prepared.server)? {
-                router = self.route(router, prepared, &policy, (&resource, &path))?;
+                let layer = self.layer(prepared, &policy, &resource)?;
+                router = router.route_service(&path, layer.layer(prepared.proxy.clone()));
+                layers.push(layer);
                 resources.insert(resource.as_str().into());
             }
         }
         let rules = prepared.into_iter().map(|prepared| (target(prepared.server), prepared.rules));
-        Ok(Servers { router, resources, rules: rules.collect() })
+        Ok(Servers { router, resources, rules: rules.collect(), layers })
     }
 
-    /// Puts the new rules into effect, also for open streams. Servers that are gone allow nothing.
+    /// Puts the new rules into effect, also for open streams, and serves the new metadata. Servers
+    /// that are gone allow nothing.
     pub(super) fn apply(&self, servers: &Servers) {
         for (name, policy) in &self.policies {
             policy.replace(servers.rules.get(name).cloned().unwrap_or_default());
         }
+        servers.layers.iter().for_each(BrokerLayer::publish_metadata);
     }
 
     fn prepare<'a>(
@@ -157,21 +166,19 @@ impl Shared {
         })
     }
 
-    fn route(
+    fn layer(
         &self,
-        router: Router,
         prepared: &Prepared<'_>,
         policy: &PolicyHandle,
-        (resource, path): (&Resource, &str),
-    ) -> Result<Router, GatewayError> {
-        let Prepared { server, credential, proxy, .. } = prepared;
+        resource: &Resource,
+    ) -> Result<Layer, GatewayError> {
+        let Prepared { server, credential, .. } = prepared;
         let mut metadata = ResourceMetadata::new().scopes(scopes_of(server));
         metadata = metadata.name(server.title.as_deref().unwrap_or(&server.name));
-        let layer = self
-            .broker
+        self.broker
             .protect(resource.as_str())
             .metadata(metadata)
-            .replace_metadata()
+            .publish_metadata_later()
             .authenticate(Arc::clone(&self.verifier))
             .scope_filter(policy.clone())
             .exchange(credential.clone())
@@ -179,8 +186,7 @@ impl Shared {
             .map_err(|error| GatewayError::Server {
                 name: server.name.clone(),
                 error: error.to_string(),
-            })?;
-        Ok(router.route_service(path, layer.layer(proxy.clone())))
+            })
     }
 }
 

@@ -22,7 +22,7 @@ use crate::setup::{RESULT, SECRET, Setup, TokenEndpoint, protect, text};
 const PROGRESS: &str = "data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\
                         \"params\":{\"progressToken\":1,\"progress\":1}}\n\n";
 
-async fn items() -> ScriptedServer {
+pub(crate) async fn items() -> ScriptedServer {
     ScriptedServer::start(|_| json(RESULT)).await
 }
 
@@ -150,7 +150,7 @@ async fn t328_a_changed_file_is_applied_as_a_whole_or_not_at_all() {
     // A refused file is tried again: here its secret file returns.
     fs::rename(setup.path("crm.key"), setup.path("gone")).unwrap();
     fs::write(&file, text_of).unwrap();
-    serving.until("the file of `secret` does not exist");
+    serving.until("the file of `secret_file` does not exist");
     assert_eq!(setup.call(&token).await.text(), RESULT, "T328");
     fs::rename(setup.path("gone"), setup.path("crm.key")).unwrap();
     serving.until("servers and rules were read again");

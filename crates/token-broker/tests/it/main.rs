@@ -5,8 +5,11 @@
 mod audit_folder;
 mod audit_verify;
 mod gateway;
+mod overload;
+mod postgres;
 mod processes;
 mod setup;
+mod store;
 
 use std::process::Command;
 

@@ -35,14 +35,21 @@ pub(crate) struct Setup {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) upstream: ScriptedServer,
+    /// The URL of the store.
+    pub(crate) store: String,
 }
 
 impl Setup {
     /// Initializes a folder by the command, and names an upstream with these rules.
     pub(crate) async fn new(upstream: ScriptedServer) -> Self {
+        Self::on("sqlite://token-broker.db", upstream).await
+    }
+
+    /// The same with this store.
+    pub(crate) async fn on(store: &str, upstream: ScriptedServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let setup = Self { folder, address, upstream };
+        let setup = Self { folder, address, upstream, store: store.to_owned() };
         let done = setup.run(&["init", "."]);
         assert!(done.status.success(), "{}", text(&done.stderr));
         fs::write(setup.path("crm.key"), format!("{SECRET}\n")).unwrap();
@@ -57,14 +64,14 @@ impl Setup {
 
     /// Writes a configuration whose server allows these tools, and has this text at its end.
     pub(crate) fn configure(&self, tools: &str, more: &str) {
-        let Self { address, upstream, .. } = self;
+        let Self { address, upstream, store, .. } = self;
         let upstream = upstream.url("/mcp");
         let text = format!(
             r#"public_url = "http://{address}"
 listen = "{address}"
 
 [store]
-url = "sqlite://token-broker.db"
+url = "{store}"
 key_file = "token-broker.key"
 
 [audit]
@@ -201,13 +208,15 @@ loopback_hosts = ["127.0.0.1"]
     /// Calls until the response has this status: a running gateway learns of a change from the
     /// store.
     pub(crate) async fn until_status(&self, token: &str, status: u16) {
-        for _ in 0..100 {
-            if self.call(token).await.status == status {
+        let mut last = 0;
+        for _ in 0..500 {
+            last = self.call(token).await.status;
+            if last == status {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        panic!("no response with status {status}");
+        panic!("no response with status {status}, but {last}");
     }
 }
 

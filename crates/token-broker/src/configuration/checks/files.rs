@@ -105,7 +105,8 @@ impl Checks<'_> {
                     true => "the current folder".to_owned(),
                     false => escaped(self.folder.display()),
                 };
-                let problem = format!("the file of `{key}` does not exist");
+                let suffix = if content == Content::Secret { "_file" } else { "" };
+                let problem = format!("the file of `{key}{suffix}` does not exist");
                 let remedy = format!("create it, or correct the path; it is relative to {folder}");
                 self.fail(file.at, problem, remedy);
             }
@@ -207,6 +208,25 @@ impl From<io::Error> for Unreadable {
                 | io::ErrorKind::NotADirectory
         );
         if is_missing { Self::Missing } else { Self::Other(error) }
+    }
+}
+
+/// Returns the secret of a file that an argument names.
+pub(crate) fn secret_of_file(path: &Path) -> Result<Secret, String> {
+    let shown = escaped(path.display());
+    let content = match read(path) {
+        Ok((metadata, _)) if is_open_to_others(&metadata) => {
+            return Err(format!("others may read or change {shown}; chmod 600 {shown}"));
+        }
+        Ok((_, content)) => without_newline(content),
+        Err(Unreadable::Missing) => return Err(format!("{shown} does not exist")),
+        Err(Unreadable::NoFile) => return Err(format!("{shown} is no regular file")),
+        Err(Unreadable::TooLarge) => return Err(format!("{shown} is larger than 1 MiB")),
+        Err(Unreadable::Other(error)) => return Err(format!("{shown} cannot be read: {error}")),
+    };
+    match content.is_empty() {
+        true => Err(format!("{shown} is empty")),
+        false => Ok(Secret::new(content)),
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
     model::Configuration,
 };
 
+pub(crate) use self::files::secret_of_file;
 pub use self::names::RESERVED_NAMES;
 
 /// Collects the errors of one document. A check returns `None` for a value that has an error, or

@@ -1,0 +1,132 @@
+//! `token-broker grants`.
+
+use std::path::Path;
+
+use aws_lc_rs::rand;
+use token_broker_store::{Account, Grant, GrantFilter, GrantKey, GrantStore as _, GrantSummary};
+use tower_token_broker::{
+    principal::{GrantId, Scopes, User},
+    revocation::RevocationTarget,
+};
+
+use super::{CommandError, Session, server, shown};
+use crate::configuration::{Credential, secret_of_file};
+
+impl Session<'_> {
+    /// Returns all grants that are selected.
+    ///
+    /// # Errors
+    /// [`CommandError`]
+    pub async fn grants(
+        &self,
+        user: Option<&User>,
+        server: Option<&str>,
+    ) -> Result<Vec<GrantSummary>, CommandError> {
+        self.note("grants list", user.map(User::subject)).await?;
+        self.all_grants(user, server).await
+    }
+
+    async fn all_grants(
+        &self,
+        user: Option<&User>,
+        server: Option<&str>,
+    ) -> Result<Vec<GrantSummary>, CommandError> {
+        let mut filter = GrantFilter::all();
+        if let Some(user) = user {
+            filter = filter.user(user.clone());
+        }
+        if let Some(server) = server {
+            filter = filter.server(server);
+        }
+        let mut all = Vec::new();
+        loop {
+            let page = self.stores.sql.list(&filter).await?;
+            all.extend(page.grants);
+            match page.next {
+                Some(next) => filter = filter.after(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Ends a grant: no request uses it any longer, and its tokens are erased.
+    ///
+    /// # Errors
+    /// [`CommandError`]
+    pub async fn revoke_grant(&self, id: &str) -> Result<String, CommandError> {
+        let noted = self.note("grants revoke", Some(id)).await;
+        let grant = self.stores.sql.find_grant(&GrantId::new(id)).await?;
+        let grant = grant.ok_or_else(|| CommandError::NoGrant(id.to_owned()))?;
+        // First the revocation, which ends its use at once. A log that takes no record delays it
+        // not.
+        let target = RevocationTarget::Grant(GrantId::new(id));
+        let revoked = self.broker.revoke(target, &self.initiator).await;
+        revoked.map_err(|error| CommandError::Revoke(error.to_string()))?;
+        self.stores.sql.revoke(&grant).await?;
+        self.has_revoked().await;
+        noted.map_err(CommandError::done_not_recorded)?;
+        let (user, account) = (shown(&grant.key.user), grant.key.account.as_str());
+        Ok(format!("revoked: the grant of {user} for {} ({account})", grant.key.server))
+    }
+
+    /// Stores a grant that was obtained elsewhere.
+    ///
+    /// # Errors
+    /// [`CommandError`]
+    pub async fn add_grant(&self, new: &NewGrant<'_>) -> Result<String, CommandError> {
+        let server = server(self.configuration, new.server)?;
+        let Credential::OAuth(at) = &server.credential else {
+            let why = format!("server {} has no `kind = \"oauth\"` credential", server.name);
+            return Err(CommandError::Argument(why));
+        };
+        let argument = |error: &dyn std::fmt::Display| CommandError::Argument(error.to_string());
+        let account = match new.account {
+            None => Account::default_account(),
+            Some(account) => Account::parse(account).map_err(|error| argument(&error))?,
+        };
+        let scopes = match new.scopes {
+            None => at.scopes.clone(),
+            Some(scopes) => Scopes::parse(scopes).map_err(|error| argument(&error))?,
+        };
+        let refresh_token =
+            secret_of_file(new.refresh_token_file).map_err(CommandError::Argument)?;
+        let key = GrantKey::new(new.user.clone(), &server.name, account);
+        let existing = self.stores.sql.load(&key).await?.filter(|grant| grant.state.is_usable());
+        if let Some(existing) = existing.filter(|_| !new.replace) {
+            return Err(CommandError::GrantExists(existing.id.as_str().to_owned()));
+        }
+        let target = format!("{} for {}", server.name, new.user.subject());
+        self.note("grants add", Some(&target)).await?;
+        let grant = Grant::new(new_grant_id(), key, &at.issuer)
+            .granted(scopes)
+            .refresh_token(refresh_token);
+        let stored = self.stores.sql.put(grant).await?;
+        Ok(format!("grant {} for {}", stored.id.as_str(), shown(new.user)))
+    }
+}
+
+/// A grant to store.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "the arguments of a command")]
+pub struct NewGrant<'a> {
+    /// The user.
+    pub user: &'a User,
+    /// The name of the server.
+    pub server: &'a str,
+    /// The account; `default` if there is none.
+    pub account: Option<&'a str>,
+    /// The scopes that the user agreed to; those of the configuration if there are none.
+    pub scopes: Option<&'a str>,
+    /// The file with the refresh token.
+    pub refresh_token_file: &'a Path,
+    /// Whether it may replace a grant that can be used.
+    pub replace: bool,
+}
+
+/// Returns a new ID of 128 random bits. As hexadecimal, it never begins with a hyphen, which a
+/// command would take for an option.
+fn new_grant_id() -> GrantId {
+    let mut id = [0; 16];
+    rand::fill(&mut id).expect("the system's source of randomness does not fail once it is seeded");
+    GrantId::new(&format!("{:032x}", u128::from_be_bytes(id)))
+}

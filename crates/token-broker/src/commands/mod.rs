@@ -1,0 +1,201 @@
+//! The commands that read or change what the gateway stores. Each is recorded in the audit folder,
+//! in the chain of the writer `commands`, with who ran it. A running gateway learns of a change
+//! from the store, within a quarter of a second.
+
+mod backup;
+mod grants;
+mod keys;
+mod show;
+mod tokens;
+mod users;
+
+use std::time::Duration;
+
+use token_broker_sql::{BackupError, SqlError};
+use token_broker_store::StoreError;
+use tower_token_broker::{
+    Broker,
+    audit::{AuditError, AuditFileError, Note},
+    principal::{Initiator, User},
+};
+
+pub use self::{
+    grants::NewGrant,
+    show::{show_grants, show_keys, show_servers},
+    tokens::{Issued, NewToken},
+};
+use crate::{
+    configuration::{Configuration, Server, Tokens},
+    escaped::escaped,
+    gateway::{self, GatewayError, Marks, Stores, origin},
+};
+
+/// The writer of the chain in which commands record what they do.
+pub(crate) const WRITER: &str = "commands";
+/// How long a command waits for another one.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the last record may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The reasons why a command did not do what it was run for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The configuration, the audit folder or the store cannot be used.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// The command cannot be recorded. Nothing was changed.
+    #[error("the audit log takes no record: nothing was changed")]
+    NotRecorded(#[from] AuditError),
+    /// The store failed.
+    #[error("{0}; run the command again, because it may have changed only a part")]
+    Store(#[from] StoreError),
+    /// The store failed, or a row of it is not readable.
+    #[error("{0}; run the command again")]
+    Sql(#[from] SqlError),
+    /// No backup was written.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// Old keys are still in use.
+    #[error(
+        "{left} keys of the store are still wrapped by {old}, {unreadable} of them unreadable: \
+         is that key in the key file? Otherwise run the command again"
+    )]
+    KeysLeft {
+        /// How many are left.
+        left: u64,
+        /// How many of them cannot be unwrapped.
+        unreadable: u64,
+        /// The IDs of the keys that wrap them.
+        old: String,
+    },
+    /// The revocation did not become durable.
+    #[error("{0}; run the command again")]
+    Revoke(String),
+    /// It was done, and the command is not on the record; what it changed may be.
+    #[error("done; but the audit log took no record of the command: check its disk")]
+    DoneNotRecorded,
+    /// There is no store, so that no gateway can learn of a change.
+    #[error(
+        "there is no store, so no gateway uses it: run the command with the same configuration \
+         and the same TOKEN_BROKER__… variables as the gateway"
+    )]
+    NoStore,
+    /// There is a grant already.
+    #[error("there is a grant already, {0}; to replace it, add --replace")]
+    GrantExists(String),
+    /// There is no such grant.
+    #[error("no grant has the ID {0}; `token-broker grants list` shows them")]
+    NoGrant(String),
+    /// There is no such server.
+    #[error("no server has the name {name}; the configuration has {known}")]
+    NoServer {
+        /// The name.
+        name: String,
+        /// The names of all servers.
+        known: String,
+    },
+    /// An argument is invalid.
+    #[error("{0}")]
+    Argument(String),
+}
+
+impl CommandError {
+    fn done_not_recorded(_: Self) -> Self {
+        Self::DoneNotRecorded
+    }
+}
+
+/// Returns a user for people.
+fn shown(user: &User) -> String {
+    format!("{} of {}", escaped(user.subject()), escaped(user.issuer()))
+}
+
+/// One run of a command: who runs it, and what it works on.
+#[derive(Debug)]
+pub struct Session<'a> {
+    configuration: &'a Configuration,
+    broker: Broker,
+    stores: Stores,
+    initiator: Initiator,
+}
+
+/// Whether a command may create the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third case")]
+pub enum Store {
+    /// The command prepares a gateway that is started later.
+    MayBeNew,
+    /// The command is about what a gateway has stored, or must learn of: without a store, it would
+    /// report a success that has no effect.
+    MustExist,
+}
+
+impl<'a> Session<'a> {
+    /// Opens the store and the chain of commands.
+    ///
+    /// # Errors
+    /// One of them cannot be opened, the store does not exist although it must, or another command
+    /// takes too long.
+    pub async fn open(
+        configuration: &'a Configuration,
+        operator: &str,
+        store: Store,
+    ) -> Result<Self, CommandError> {
+        if store == Store::MustExist && !Stores::exist(configuration) {
+            return Err(CommandError::NoStore);
+        }
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let (broker, stores) = loop {
+            match gateway::open(configuration, WRITER).await {
+                // Another command is at work.
+                Err(GatewayError::Audit(AuditFileError::InUse { .. }))
+                    if tokio::time::Instant::now() < until =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                opened => break opened?,
+            }
+        };
+        let initiator = Initiator::operator(operator);
+        Ok(Self { configuration, broker, stores, initiator })
+    }
+
+    /// Notes outside of the store how far it has come, so that a backup without this revocation is
+    /// recognized. If that fails, a running gateway does so.
+    async fn has_revoked(&self) {
+        let marks = Marks::new(self.configuration, WRITER);
+        drop(marks.note(&self.stores.sql).await);
+    }
+
+    /// Writes the last record.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub async fn close(self) -> Result<(), CommandError> {
+        let closed = self.broker.audit_log().close(CLOSE_TIMEOUT).await;
+        self.stores.sql.close().await;
+        Ok(closed?)
+    }
+
+    async fn note(&self, name: &'static str, target: Option<&str>) -> Result<(), CommandError> {
+        let note = Note::command(name, target);
+        Ok(self.broker.audit_log().note(&self.initiator, note).await?)
+    }
+}
+
+/// Returns the issuer of the users: that of the tokens that clients show.
+pub fn issuer(configuration: &Configuration) -> String {
+    match &configuration.tokens {
+        Tokens::Jwt { issuer, .. } | Tokens::Introspection { issuer, .. } => issuer.clone(),
+        Tokens::Trial { .. } => origin(&configuration.public_url),
+    }
+}
+
+fn server<'a>(configuration: &'a Configuration, name: &str) -> Result<&'a Server, CommandError> {
+    configuration.servers.iter().find(|server| server.name == name).ok_or_else(|| {
+        let names: Vec<_> = configuration.servers.iter().map(|server| &*server.name).collect();
+        let known = if names.is_empty() { "no server".to_owned() } else { names.join(", ") };
+        CommandError::NoServer { name: name.to_owned(), known }
+    })
+}
