@@ -2,7 +2,7 @@
 
 use token_broker_benches::fixtures::Call;
 
-use super::{haproxy, options::Options, variants::Variant};
+use super::{gateway, haproxy, options::Options, variants::Variant};
 
 /// A load for all its variants. Ratios are to the first of them.
 #[derive(Clone, Debug)]
@@ -61,6 +61,9 @@ fn case(
     // A comparison for the call itself: HAProxy neither reads messages nor filters lists.
     if call == Call::Small && haproxy::program().is_some() {
         variants.push(Variant::haproxy());
+    }
+    if gateway::program().is_some() {
+        variants.push(Variant::gateway());
     }
     Case { name, call, connections, tokens, requests, variants }
 }

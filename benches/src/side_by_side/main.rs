@@ -12,6 +12,7 @@ mod chart;
 mod disk;
 mod expected;
 mod footprint;
+mod gateway;
 mod haproxy;
 mod load;
 mod markdown;
@@ -77,6 +78,9 @@ fn run(options: &Options) -> Outcome<()> {
     let bench = Bench { options, dir: &scratch.0, tokens: &tokens, upstream };
     if haproxy::program().is_none() {
         note("HAProxy is not installed: it is not compared (apt-get install haproxy)\n");
+    }
+    if gateway::program().is_none() {
+        note("the gateway is not compared (cargo build --release --bin token-broker)\n");
     }
     let mut report = Report {
         schema: 1,

@@ -10,7 +10,7 @@ use std::{
 use tokio::{net::TcpListener, sync::oneshot};
 use tower_token_broker::tasks::Tasks;
 
-use super::{Outcome, haproxy, proxies, upstream};
+use super::{Outcome, gateway, haproxy, proxies, upstream};
 
 /// First argument of a child process.
 pub(crate) const WORD: &str = "role";
@@ -54,6 +54,9 @@ pub(crate) fn play(name: &str, setting: &Setting) -> Outcome<()> {
         let tasks = Tasks::new();
         if name == "haproxy" {
             return haproxy::run(setting, closed).await;
+        }
+        if name == "gateway" {
+            return gateway::run(setting, closed).await;
         }
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         announce(&listener.local_addr()?, None)?;

@@ -2,11 +2,14 @@
 
 use std::{fs, path::Path, rc::Rc, time::Duration};
 
-use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKey, SigningKeys};
 use token_broker_benches::fixtures::{ISSUER, SCOPES, resource};
 use tower_token_broker::principal::Scopes;
 
 use super::Outcome;
+
+/// The file of the signing key, for the gateway.
+pub(crate) const SIGNING_KEY: &str = "signing.key";
 
 #[derive(Debug)]
 pub(crate) struct Tokens {
@@ -14,9 +17,12 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Generates keys, and writes the public ones into this folder.
+    /// Generates keys, and writes them into this folder.
+    #[expect(clippy::disallowed_methods, reason = "the gateway reads the key of this run")]
     pub(crate) fn new(dir: &Path) -> Outcome<Self> {
-        let issuer = Issuer::new(ISSUER, SigningKeys::generate(Algorithm::Es256)?);
+        let key = SigningKey::generate(Algorithm::Es256)?;
+        fs::write(dir.join(SIGNING_KEY), key.pkcs8().expose())?;
+        let issuer = Issuer::new(ISSUER, SigningKeys::new(key)?);
         fs::write(dir.join("jwks.json"), issuer.jwks())?;
         Ok(Self { issuer })
     }

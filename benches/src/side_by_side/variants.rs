@@ -22,6 +22,8 @@ pub(crate) enum Audit {
     Dropped,
     /// A file on the disk that is synced.
     Durable,
+    /// A folder of segments on the disk that are synced.
+    Folder,
 }
 
 impl Variant {
@@ -35,6 +37,10 @@ impl Variant {
 
     pub(crate) fn haproxy() -> Self {
         Self::of("haproxy-jwt-verify", "haproxy", Audit::None)
+    }
+
+    pub(crate) fn gateway() -> Self {
+        Self::of("gateway", "gateway", Audit::Folder)
     }
 
     pub(crate) fn dropped() -> Self {
