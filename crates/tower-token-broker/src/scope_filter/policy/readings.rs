@@ -154,6 +154,7 @@ fn found_in(text: &str, kind: TextKind, budget: Budget) -> Result<Found, Unbound
             inner::without_escapes(&settled, &mut found.budget)?,
             inner::without_whole_escapes(&settled, &mut found.budget)?,
             variables.map(|text| without_variables(text)),
+            variables.and_then(|text| without_inner_variables(text)),
         ];
         for other in others.into_iter().flatten() {
             found.budget.spend(&other)?;
@@ -239,6 +240,24 @@ fn without_variables(text: &str) -> String {
     }
     without.push_str(rest);
     without
+}
+
+/// Removes the variables that are inside another one, which no template has, but some reader of
+/// `{a{b}}` begins inside.
+fn without_inner_variables(text: &str) -> Option<String> {
+    let (mut without, mut rest, mut is_nested) = (String::with_capacity(text.len()), text, false);
+    while let Some((before, behind)) = rest.split_once('}') {
+        match before.rsplit_once('{') {
+            Some((outer, _)) => {
+                is_nested |= outer.contains('{');
+                without.push_str(outer);
+            }
+            None => without.extend([before, "}"]),
+        }
+        rest = behind;
+    }
+    without.push_str(rest);
+    is_nested.then_some(without)
 }
 
 /// Adds the readings of a text that does not end earlier.

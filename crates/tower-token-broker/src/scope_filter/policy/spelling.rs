@@ -176,6 +176,10 @@ pub(super) fn places<'a>(
     if scheme == "file" && role == Role::Text {
         places.insert(0, without_host());
     }
+    // `netdoc://./a`: this machine, so some reader takes it for a file.
+    if is_unknown && hosts.iter().any(|host| host.is_empty() || authority::is_local(host)) {
+        places.push(Place { head: OF_FILE.to_owned(), segments: path.to_vec() });
+    }
     // `feed://a.example/`: some reader takes it for a URL of the web.
     if is_unknown && authority::is_of_network(host) {
         places.extend(places_of_host(OF_WEB, host, path)?);

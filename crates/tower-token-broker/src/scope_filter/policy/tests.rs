@@ -653,3 +653,21 @@ fn j425_what_an_exception_leaves_out_is_compared_as_written() {
         }
     }
 }
+
+#[test]
+fn j421_a_file_of_this_machine_by_an_unknown_scheme_is_denied() {
+    let rule = resources(["file:///data/*"]);
+    let denied = |uri: &str| {
+        let all = Rules::new().allow(resources(["*", uri]));
+        let policy = all.deny(rule.clone());
+        policy.decide(&caller(""), &Call::Resource { uri }).is_denied()
+    };
+    for host in [".", "", "localhost", "127.0.0.1", "[::1]", "a@", "%2E", "a.localhost", "."] {
+        let uri = format!("netdoc://{host}/data/plan.txt");
+        assert!(denied(&uri), "J421 {uri}");
+    }
+    // Of another host or another path, it is another resource.
+    for uri in ["repo://acme/data/plan.txt", "repo://./other/plan.txt", "repo://localhost/other"] {
+        assert!(!denied(uri), "J421 {uri}");
+    }
+}
