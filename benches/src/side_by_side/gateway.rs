@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{Outcome, proxies::UPSTREAM_SECRET, role::Setting, tokens::SIGNING_KEY};
 
-/// Returns the path of the program, if it was built beside this one.
+/// Returns the path of the program, if it was built with this one.
 pub(crate) fn program() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?.with_file_name("token-broker");
     program.exists().then_some(program)

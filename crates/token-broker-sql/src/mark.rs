@@ -24,7 +24,7 @@ const RECOVER: &str = "UPDATE store_mark SET progress = progress + 1, recoveries
 ///
 /// Its text has one line: the random name of the store, and three numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
+#[must_use = "a mark changes nothing; note it outside of the store"]
 pub struct StoreMark {
     store: Box<str>,
     recoveries: u64,
@@ -35,7 +35,7 @@ pub struct StoreMark {
 impl StoreMark {
     /// Returns whether a store with this mark lacks something that was in the store when the other
     /// mark was noted. A store of another name does.
-    pub fn is_behind(&self, noted: &Self) -> bool {
+    pub fn is_older_than(&self, noted: &Self) -> bool {
         if self.store != noted.store {
             return true;
         }
@@ -125,9 +125,9 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_behind_a_mark_if_any_number_is() {
+    fn a_store_is_older_than_a_mark_if_any_number_is() {
         let noted = mark(1, 10, 5);
-        for (now, is_behind) in [
+        for (now, is_older) in [
             (mark(1, 10, 5), false),
             (mark(1, 11, 5), false),
             (mark(1, 10, 6), false),
@@ -137,10 +137,10 @@ mod tests {
             // A recovery begins a new count: other hosts have noted larger numbers.
             (mark(2, 0, 0), false),
         ] {
-            assert_eq!(now.is_behind(&noted), is_behind, "{now}");
+            assert_eq!(now.is_older_than(&noted), is_older, "{now}");
         }
         let another = StoreMark { store: "ab".repeat(16).into(), ..mark(9, 99, 99) };
-        assert!(another.is_behind(&noted));
+        assert!(another.is_older_than(&noted));
         assert!(!another.is_of_same_store(&noted));
     }
 

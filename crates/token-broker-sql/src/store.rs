@@ -138,8 +138,8 @@ impl SqlStore {
         mark::read(self).await
     }
 
-    /// Changes the mark of the store, so that copies that were made before are behind it. A process
-    /// does so when it starts and now and then.
+    /// Changes the mark of the store, so that copies that were made before are older. A process does
+    /// so when it starts and now and then.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -150,7 +150,7 @@ impl SqlStore {
         mark::advance(self).await
     }
 
-    /// Accepts the store although it is behind these marks: from now on it is not. Before, revoke
+    /// Accepts the store although it is older than these marks: from now on it is not. Before, revoke
     /// [everything](tower_token_broker::revocation::RevocationTarget::Everything), because
     /// revocations may be missing.
     ///
@@ -159,7 +159,7 @@ impl SqlStore {
     ///
     /// # Cancellation
     /// The mark is changed or not.
-    pub async fn accept_behind(&self, noted: &[StoreMark]) -> Result<(), SqlError> {
+    pub async fn accept_older(&self, noted: &[StoreMark]) -> Result<(), SqlError> {
         mark::recover(self, noted).await
     }
 

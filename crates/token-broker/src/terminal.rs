@@ -1,4 +1,4 @@
-//! What the commands print: results on stdout, the rest on stderr.
+//! Output of the commands: results on stdout, the rest on stderr.
 
 use std::{
     fmt,
@@ -19,10 +19,10 @@ pub(crate) struct Percents {
 }
 
 impl Percents {
-    /// Shows progress on a terminal, or if that is asked for.
-    pub(crate) fn new(is_asked_for: bool) -> Self {
+    /// Shows progress on a terminal, or if it is requested.
+    pub(crate) fn new(is_requested: bool) -> Self {
         let over = stderr().is_terminal();
-        Self { shown: is_asked_for || over, over }
+        Self { shown: is_requested || over, over }
     }
 
     pub(crate) fn say(&self, percent: u64) {

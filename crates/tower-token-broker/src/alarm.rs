@@ -137,7 +137,7 @@ alarms! {
     /// The process cannot accept connections.
     AcceptFailed = "gateway.accept_failed";
     /// The store is older than it was.
-    StoreBehind = "gateway.store_behind";
+    StoreOutdated = "gateway.store_outdated";
     /// How far the store has come cannot be noted.
     StoreMarkNotNoted = "gateway.store_mark_not_noted";
     /// A changed configuration was not applied.

@@ -107,7 +107,7 @@ async fn a_store_of_the_first_version_is_extended_and_keeps_its_grants() {
         let store = place.open(&keys).await;
         assert!(store.load(&key("alice")).await.unwrap().is_some());
         let mark = store.mark().await.unwrap();
-        assert!(!mark.is_behind(&mark));
+        assert!(!mark.is_older_than(&mark));
         store.close().await;
         // Its name is kept.
         let store = place.open(&keys).await;
@@ -117,21 +117,21 @@ async fn a_store_of_the_first_version_is_extended_and_keeps_its_grants() {
 }
 
 #[tokio::test]
-async fn x33_a_store_is_behind_what_was_noted_after_its_backup() {
+async fn x33_a_store_is_older_than_what_was_noted_after_its_backup() {
     for place in Place::all().await {
         let keys = keys();
         let store = place.open(&keys).await;
         let before = store.mark().await.unwrap();
         store.advance_mark().await.unwrap();
         let later = store.mark().await.unwrap();
-        assert!(before.is_behind(&later) && !later.is_behind(&before), "X33");
+        assert!(before.is_older_than(&later) && !later.is_older_than(&before), "X33");
         store.append(&everything()).await.unwrap();
         let revoked = store.mark().await.unwrap();
-        assert!(later.is_behind(&revoked) && !revoked.is_behind(&later), "X33");
+        assert!(later.is_older_than(&revoked) && !revoked.is_older_than(&later), "X33");
         // Recovered, it is ahead of all that was noted before.
-        store.accept_behind(std::slice::from_ref(&revoked)).await.unwrap();
+        store.accept_older(std::slice::from_ref(&revoked)).await.unwrap();
         let recovered = store.mark().await.unwrap();
-        assert!(revoked.is_behind(&recovered) && !recovered.is_behind(&revoked), "X33");
+        assert!(revoked.is_older_than(&recovered) && !recovered.is_older_than(&revoked), "X33");
         store.close().await;
     }
 }

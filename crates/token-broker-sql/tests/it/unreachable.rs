@@ -163,7 +163,7 @@ async fn x19_o279_without_its_keys_a_store_does_not_open_and_no_grant_is_lost() 
         let store = open().await.unwrap();
         store.put(grant("alice")).await.unwrap();
         service.is_down.store(true, Ordering::Relaxed);
-        // Refused for now: nothing says that the grant has ended.
+        // Refused for now: the grant has not ended.
         assert_eq!(store.load(&key("alice")).await.err(), Some(StoreError::Unreachable), "O279");
         assert_eq!(store.put(grant("bob")).await.err(), Some(StoreError::Unreachable), "O279");
         // Revocations need no key.

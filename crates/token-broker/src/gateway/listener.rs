@@ -48,8 +48,8 @@ const LAST_RESPONSES: Duration = Duration::from_secs(2);
 /// Most connections at a time, if the process may have enough file descriptors. Further ones wait
 /// in the backlog of the listener.
 const MOST_CONNECTIONS: usize = 20_000;
-/// The share of the connections that one address may have, unless it is that of this machine or of a
-/// trusted proxy.
+/// The share of the connections that one address may have, unless it is that of this machine or
+/// of a trusted proxy.
 const SHARE_OF_A_PEER: usize = 8;
 /// File descriptors that are kept for the audit log, the store and the rest of the process.
 const RESERVED_DESCRIPTORS: usize = 200;

@@ -40,7 +40,7 @@ impl Marks {
         Self { folder, file }
     }
 
-    /// Returns an error if the store is behind a note, unless that is accepted. Then all tokens
+    /// Returns an error if the store is older than a note, unless that is accepted. Then all tokens
     /// that were issued until now are revoked first.
     pub(super) async fn check(
         &self,
@@ -55,21 +55,22 @@ impl Marks {
             let by = Initiator::operator("serve --recovered");
             let revoked = broker.revoke(RevocationTarget::Everything, &by).await;
             revoked.map_err(|error| failed(&error))?;
-            store.accept_behind(&noted).await.map_err(|error| failed(&error))?;
+            store.accept_older(&noted).await.map_err(|error| failed(&error))?;
             tracing::info!("the store was accepted as it is: all broker tokens are revoked");
-        } else if let Some(noted) = noted.iter().find(|noted| mark.is_behind(noted)) {
+        } else if let Some(noted) = noted.iter().find(|noted| mark.is_older_than(noted)) {
             return Err(match mark.is_of_same_store(noted) {
-                true => GatewayError::StoreBehind,
+                true => GatewayError::StoreOutdated,
                 false => GatewayError::OtherStore,
             });
         }
-        // From now on, copies that were made before are behind.
+        // From now on, copies that were made before are older.
         store.advance_mark().await.map_err(|error| failed(&error))?;
         let mark = store.mark().await.map_err(|error| failed(&error))?;
         self.write(&mark).map_err(|error| self.unusable(&error))
     }
 
-    /// Notes how far the store has come, unless it is behind the note. Returns whether it was not.
+    /// Notes how far the store has come, unless it is older than the note. Returns whether it was
+    /// noted.
     pub(crate) async fn note(&self, store: &SqlStore) -> Result<bool, GatewayError> {
         let failed = |error: &dyn std::fmt::Display| GatewayError::Store(error.to_string());
         let mark = store.mark().await.map_err(|error| failed(&error))?;
@@ -77,7 +78,7 @@ impl Marks {
         if noted.as_ref() == Some(&mark) {
             return Ok(true);
         }
-        if noted.is_some_and(|noted| mark.is_behind(&noted)) {
+        if noted.is_some_and(|noted| mark.is_older_than(&noted)) {
             return Ok(false);
         }
         self.write(&mark).map_err(|error| self.unusable(&error))?;
@@ -103,7 +104,7 @@ impl Marks {
                 Ok(false) => {
                     has_failed = true;
                     tracing::error!(
-                        alarm = Alarm::StoreBehind.code(),
+                        alarm = Alarm::StoreOutdated.code(),
                         "the store is older than it was: was a backup restored? Restart the \
                          gateway with `serve --recovered`"
                     );

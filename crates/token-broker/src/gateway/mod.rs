@@ -108,7 +108,7 @@ pub enum GatewayError {
          Revocations and blocks since then are missing. `serve --recovered` ends all broker tokens \
          that were issued until now, and keeps the grants; block again who was blocked since"
     )]
-    StoreBehind,
+    StoreOutdated,
     /// The store is not the one that was used with this audit folder.
     #[error(
         "the store is another one than gateways with this audit folder used last: is `url` of \

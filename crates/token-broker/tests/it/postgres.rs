@@ -39,7 +39,8 @@ pub(crate) fn empty_schema() -> Option<(String, String)> {
     Some((url, schema))
 }
 
-fn within(url: &str, schema: &str) -> String {
+/// Returns the URL of a schema.
+pub(crate) fn within(url: &str, schema: &str) -> String {
     format!("{url}?options=-csearch_path%3D{schema}")
 }
 

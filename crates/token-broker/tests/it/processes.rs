@@ -17,7 +17,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use token_broker_tests::upstream::{ScriptedServer, json};
 use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::setup::{CALL, RESULT, Serving, Setup, TokenEndpoint};
+use crate::{
+    postgres::{empty_schema, within},
+    setup::{CALL, RESULT, Serving, Setup, TokenEndpoint},
+};
 
 #[expect(clippy::disallowed_methods, reason = "no secret")]
 fn number(name: &str, default: usize) -> usize {
@@ -25,9 +28,9 @@ fn number(name: &str, default: usize) -> usize {
 }
 
 /// A gateway's folder with a grant of alice at this token endpoint.
-async fn with_grant(at: &TokenEndpoint) -> Setup {
+async fn with_grant(at: &TokenEndpoint, store: &str) -> Setup {
     let upstream = ScriptedServer::start(|_| json(RESULT)).await;
-    let setup = Setup::new(upstream).await;
+    let setup = Setup::on(store, upstream).await;
     setup.configure("get_*", &setup.mail(&at.server.url("/token")));
     setup.add_grant("alice");
     setup
@@ -73,12 +76,24 @@ async fn calls(setup: &Setup, to: SocketAddr, token: &str, count: usize) -> Vec<
     tasks.join_all().await
 }
 
+const SQLITE: &str = "sqlite://token-broker.db";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::print_stdout, reason = "the figures")]
 async fn x02_first_uses_at_four_gateways_are_one_request_to_the_token_endpoint() {
+    first_uses_at_four_gateways(SQLITE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn x02_first_uses_at_four_gateways_on_postgresql_are_one_request() {
+    let Some((url, schema)) = empty_schema() else { return };
+    first_uses_at_four_gateways(&within(&url, &schema)).await;
+}
+
+#[expect(clippy::print_stdout, reason = "the figures")]
+async fn first_uses_at_four_gateways(store: &str) {
     let uses = number("TOKEN_BROKER_FIRST_USES", 800);
     let endpoint = TokenEndpoint::start(3600).await;
-    let setup = with_grant(&endpoint).await;
+    let setup = with_grant(&endpoint, store).await;
     let token = setup.done(&["tokens", "issue", "--user", "alice", "--server", "mail"]);
     let gateways: Vec<_> = (0..4).map(|number| another(&setup, number)).collect();
     let all = gateways.iter().map(|(_, address)| calls(&setup, *address, &token, uses / 4));
@@ -125,7 +140,7 @@ async fn x04_a_killed_gateway_loses_no_grant() {
     let kills = number("TOKEN_BROKER_GATEWAY_KILLS", 8);
     // Each call is due for a refresh.
     let endpoint = TokenEndpoint::start(1).await;
-    let setup = with_grant(&endpoint).await;
+    let setup = with_grant(&endpoint, SQLITE).await;
     let token = setup.done(&[
         "tokens",
         "issue",

@@ -1,4 +1,4 @@
-//! Backup, restore and rotation of keys, by commands beside a running gateway.
+//! Backup, restore and rotation of keys, by commands, while a gateway runs.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ fn restore(setup: &Setup, backup: &Path) {
     fs::copy(backup, setup.path("token-broker.db")).unwrap();
 }
 
-/// Runs `serve`, which must not start, and returns what it says.
+/// Runs `serve`, which must not start, and returns its error.
 fn refused(setup: &Setup) -> String {
     let output = setup.run(&["serve"]);
     assert_eq!(output.status.code(), Some(1));
@@ -70,7 +70,7 @@ async fn x33_a_restored_backup_brings_no_revoked_token_back() {
     // Again: a refusal changes nothing.
     assert!(refused(&setup).contains("--recovered"), "X33");
     let serving = Serving::start(&mut setup.command(&["serve", "--recovered"]));
-    // All tokens have ended, also those that nobody had revoked.
+    // All tokens have ended, also those that no one had revoked.
     for token in [&alice, &bob] {
         assert_eq!(setup.call(token).await.status, 401, "X33");
     }
@@ -81,7 +81,7 @@ async fn x33_a_restored_backup_brings_no_revoked_token_back() {
     let serving = setup.serve();
     assert_eq!(setup.call(&later).await.status, 200, "X33");
     serving.stop();
-    // The same backup once more.
+    // The same backup again.
     restore(&setup, &backup);
     assert!(refused(&setup).contains("--recovered"), "X33");
     let records = setup.done(&["audit", "verify", "audit"]);
@@ -89,7 +89,7 @@ async fn x33_a_restored_backup_brings_no_revoked_token_back() {
 }
 
 #[tokio::test]
-async fn a_backup_taken_at_shutdown_signs_nobody_out() {
+async fn a_backup_taken_at_shutdown_signs_no_one_out() {
     let setup = Setup::new(items().await).await;
     let serving = setup.serve();
     let (alice, bob) = (setup.token("alice"), setup.token("bob"));
@@ -182,7 +182,7 @@ async fn keys_are_rotated_while_a_gateway_runs() {
     let serving = setup.serve();
     assert_eq!(setup.call(&token).await.status, 200);
     serving.stop();
-    // With the old key alone, nothing starts, and the error names the key that is missing.
+    // With only the old key, nothing starts, and the error names the key that is missing.
     fs::write(&file, &old).unwrap();
     let why = refused(&setup);
     assert!(why.contains(listed[0]["id"].as_str().unwrap()), "{why}");
