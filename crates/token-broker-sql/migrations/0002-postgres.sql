@@ -1,10 +1,15 @@
--- One row: which store this is, and how far it has come.
-CREATE TABLE store_mark (
-    one        BIGINT NOT NULL PRIMARY KEY CHECK (one = 1),
-    -- A random name.
-    store      TEXT COLLATE "C" NOT NULL,
-    -- How often a restored backup was accepted.
-    recoveries BIGINT NOT NULL,
-    -- Rises while the store is in use.
-    progress   BIGINT NOT NULL
+-- Those who note outside of the store how far it has come: a gateway or the commands of one host.
+-- Each changes its stamp, a random text, with each note. A store without the last stamp of a
+-- witness is an older copy, or another store.
+CREATE TABLE witnesses (
+    witness TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    stamp   TEXT COLLATE "C" NOT NULL
 );
+
+-- One row: how often an older copy was accepted.
+CREATE TABLE recoveries (
+    one   BIGINT NOT NULL PRIMARY KEY CHECK (one = 1),
+    count BIGINT NOT NULL
+);
+
+INSERT INTO recoveries (one, count) VALUES (1, 0);

@@ -46,6 +46,7 @@
 mod backup;
 mod database;
 mod error;
+mod file;
 mod grants;
 mod keys;
 mod limits;
@@ -58,7 +59,7 @@ mod url;
 
 pub use backup::BackupError;
 pub use error::{OpenError, SqlError};
-pub use mark::{ParseMarkError, StoreMark};
+pub use mark::{MarkState, ParseMarkError, StoreMark};
 pub use rotate::{KeyUse, RotateProgress};
 pub use store::SqlStore;
 pub use url::{StoreUrl, StoreUrlError};

@@ -1,4 +1,7 @@
-//! How far a store has come, so that a restored backup is recognized.
+//! Marks: notes outside of the store of how far it has come, by which an older copy is recognized.
+//!
+//! A witness changes a random text in its row with each note. An older copy of the store has an
+//! older text, whatever was written to it since: numbers would be equal again after a while.
 
 use std::{fmt, str::FromStr};
 
@@ -10,50 +13,83 @@ use crate::{
     store::SqlStore,
 };
 
-const CREATE: &str = "INSERT INTO store_mark (one, store, recoveries, progress) \
-    VALUES (1, $1, 0, 0) ON CONFLICT DO NOTHING";
-const READ: &str = "SELECT store, recoveries, progress, last FROM store_mark, revocation_sequence";
-const ADVANCE: &str = "UPDATE store_mark SET progress = progress + 1 RETURNING progress";
-/// From the larger of two numbers of recoveries. A store that was recovered twice at the same time
-/// has two recoveries.
-const RECOVER: &str = "UPDATE store_mark SET progress = progress + 1, recoveries = 1 + \
-    CASE WHEN recoveries < $1 THEN $1 ELSE recoveries END RETURNING progress";
+const READ: &str = "SELECT recoveries.count, revocation_sequence.last, witnesses.stamp \
+    FROM recoveries, revocation_sequence LEFT JOIN witnesses ON witnesses.witness = $1";
+const ADD: &str = "INSERT INTO witnesses (witness, stamp) VALUES ($1, $2)";
+const CHANGE: &str = "UPDATE witnesses SET stamp = $2 WHERE witness = $1 AND stamp = $3 \
+    RETURNING witness";
+const RECOVER: &str = "UPDATE recoveries SET count = 1 + \
+    CASE WHEN count < $1 THEN $1 ELSE count END RETURNING count";
 
-/// How far a store has come. Noted outside of the store, it shows later whether the store is an
-/// older copy of itself.
+/// A note of one witness of how far a store has come. It is kept outside of the store, as one line
+/// of text, and shows later whether the store is an older copy of itself, or another store.
 ///
-/// Its text has one line: the random name of the store, and three numbers.
+/// A note is made in three steps: [`StoreMark::begin`], and the result is kept;
+/// [`SqlStore::witness`]; and the result is kept. After a crash in between, either text counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a mark changes nothing; note it outside of the store"]
+#[must_use = "a mark has an effect when it is kept outside of the store"]
 pub struct StoreMark {
-    store: Box<str>,
+    witness: Box<str>,
+    stamp: Option<Box<str>>,
+    /// What the stamp is about to become.
+    next: Option<Box<str>>,
     recoveries: u64,
-    progress: u64,
+    /// The last revocation.
     revocations: u64,
 }
 
+/// The state of a store, compared with a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MarkState {
+    /// The store has all that it had when the mark was made. `is_latest`: and no revocation since.
+    Whole {
+        /// Whether there was no revocation since.
+        is_latest: bool,
+    },
+    /// The store is an older copy, or another store.
+    Older,
+    /// The store was an older copy, and was accepted since
+    /// ([`SqlStore::accept_older`]): all tokens of that time are revoked.
+    Accepted,
+}
+
 impl StoreMark {
-    /// Returns whether a store with this mark lacks something that was in the store when the other
-    /// mark was noted. A store of another name does.
-    pub fn is_older_than(&self, noted: &Self) -> bool {
-        if self.store != noted.store {
-            return true;
-        }
-        self.recoveries < noted.recoveries
-            || (self.recoveries == noted.recoveries
-                && (self.progress < noted.progress || self.revocations < noted.revocations))
+    /// Creates the mark of a new witness.
+    ///
+    /// # Panics
+    /// The system provides no random numbers.
+    pub fn new() -> Self {
+        Self { witness: random(), stamp: None, next: None, recoveries: 0, revocations: 0 }
     }
 
-    /// Returns whether both are marks of the same store, or of copies of it.
-    pub fn is_of_same_store(&self, other: &Self) -> bool {
-        self.store == other.store
+    /// Begins a note. Keep the result, and give it to [`SqlStore::witness`].
+    pub fn begin(mut self) -> Self {
+        // After a crash, the store has one of the two already.
+        if self.next.is_none() {
+            self.next = Some(random());
+        }
+        self
     }
+}
+
+impl Default for StoreMark {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn random() -> Box<str> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).expect("the system's randomness does not fail once it is seeded");
+    format!("{:032x}", u128::from_be_bytes(bytes)).into()
 }
 
 impl fmt::Display for StoreMark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store, recoveries, progress, revocations } = self;
-        write!(f, "{store} {recoveries} {progress} {revocations}")
+        let Self { witness, stamp, next, recoveries, revocations } = self;
+        let [stamp, next] = [stamp, next].map(|text| text.as_deref().unwrap_or("-"));
+        write!(f, "{witness} {stamp} {next} {recoveries} {revocations}")
     }
 }
 
@@ -61,19 +97,28 @@ impl FromStr for StoreMark {
     type Err = ParseMarkError;
 
     fn from_str(text: &str) -> Result<Self, ParseMarkError> {
-        let mut parts = text.trim_end_matches('\n').split(' ');
-        let store = parts.next().filter(|store| is_name(store)).ok_or(ParseMarkError)?.into();
-        let mut number = || parts.next().and_then(|part| part.parse().ok()).ok_or(ParseMarkError);
-        let (recoveries, progress, revocations) = (number()?, number()?, number()?);
-        match parts.next() {
-            None => Ok(Self { store, recoveries, progress, revocations }),
-            Some(_) => Err(ParseMarkError),
-        }
+        let parts: Vec<_> = text.trim_end_matches('\n').split(' ').collect();
+        let [witness, stamp, next, recoveries, revocations] = parts[..] else {
+            return Err(ParseMarkError);
+        };
+        let optional = |text: &str| match text {
+            "-" => Ok(None),
+            _ => random_text(text).map(Some),
+        };
+        let number = |text: &str| text.parse().map_err(|_| ParseMarkError);
+        Ok(Self {
+            witness: random_text(witness)?,
+            stamp: optional(stamp)?,
+            next: optional(next)?,
+            recoveries: number(recoveries)?,
+            revocations: number(revocations)?,
+        })
     }
 }
 
-fn is_name(text: &str) -> bool {
-    text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+fn random_text(text: &str) -> Result<Box<str>, ParseMarkError> {
+    let is_random = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_random { Ok(text.into()) } else { Err(ParseMarkError) }
 }
 
 /// The text is no mark of a store.
@@ -82,35 +127,69 @@ fn is_name(text: &str) -> bool {
 #[non_exhaustive]
 pub struct ParseMarkError;
 
-/// Names a new store. Of several processes, one does.
-pub(crate) async fn prepare(store: &SqlStore) -> Result<(), Failure> {
-    let mut name = [0; 16];
-    rand::fill(&mut name).map_err(|_| Failure::Unreachable("no random numbers".into()))?;
-    let name = format!("{:032x}", u128::from_be_bytes(name));
-    store.within(store.database.write(CREATE, &[Value::Text(&name)])).await.map(drop)
-}
-
-pub(crate) async fn read(store: &SqlStore) -> Result<StoreMark, SqlError> {
-    // By the connection of the revocations: no other load delays it.
-    let rows = store.within(store.database.read_feed(READ, &[])).await?;
-    Ok(mark(rows.first().ok_or(Failure::Unreadable)?)?)
-}
-
-fn mark(row: &Row) -> Result<StoreMark, Failure> {
-    Ok(StoreMark {
-        store: row.text(0)?.into(),
-        recoveries: row.number(1)?,
-        progress: row.number(2)?,
-        revocations: row.number(3)?,
+pub(crate) async fn compare(store: &SqlStore, mark: &StoreMark) -> Result<MarkState, SqlError> {
+    let now = read(store, mark).await?;
+    let (known, stored) = ([&mark.stamp, &mark.next], now.stamp);
+    // Of a new witness, the row may not be there yet.
+    let is_whole = if stored.is_none() { mark.stamp.is_none() } else { known.contains(&&stored) };
+    Ok(match is_whole {
+        true => MarkState::Whole { is_latest: now.revocations == mark.revocations },
+        false if now.recoveries > mark.recoveries => MarkState::Accepted,
+        false => MarkState::Older,
     })
 }
 
-pub(crate) async fn advance(store: &SqlStore) -> Result<(), SqlError> {
-    store.within(store.database.write(ADVANCE, &[])).await?;
-    Ok(())
+struct Now {
+    recoveries: u64,
+    revocations: u64,
+    stamp: Option<Box<str>>,
 }
 
-pub(crate) async fn recover(store: &SqlStore, noted: &[StoreMark]) -> Result<(), SqlError> {
+async fn read(store: &SqlStore, mark: &StoreMark) -> Result<Now, SqlError> {
+    store.is_in_place().await?;
+    // By the connection of the revocations: no other load delays it.
+    let values = [Value::Text(&mark.witness)];
+    let rows = store.within(store.database.read_feed(READ, &values)).await?;
+    let row: &Row = rows.first().ok_or(Failure::Unreadable)?;
+    Ok(Now {
+        recoveries: row.number(0)?,
+        revocations: row.number(1)?,
+        stamp: row.optional_text(2)?.map(Into::into),
+    })
+}
+
+/// Changes the stamp of a mark that has begun a note. Returns none if the store is older.
+pub(crate) async fn witness(
+    store: &SqlStore,
+    mark: &StoreMark,
+) -> Result<Option<StoreMark>, SqlError> {
+    let now = read(store, mark).await?;
+    let Some(next) = &mark.next else { return Ok(None) };
+    let done = StoreMark {
+        witness: mark.witness.clone(),
+        stamp: Some(next.clone()),
+        next: None,
+        recoveries: now.recoveries,
+        revocations: now.revocations,
+    };
+    let was_changed = match (&now.stamp, &mark.stamp) {
+        // By a step before a crash.
+        (Some(stored), _) if stored == next => true,
+        (Some(stored), Some(stamp)) if stored == stamp => {
+            let values = [Value::Text(&mark.witness), Value::Text(next), Value::Text(stamp)];
+            !store.within(store.database.write(CHANGE, &values)).await?.is_empty()
+        }
+        (None, None) => {
+            let values = [Value::Text(&mark.witness), Value::Text(next)];
+            store.within(store.database.write(ADD, &values)).await?;
+            true
+        }
+        _ => false,
+    };
+    Ok(was_changed.then_some(done))
+}
+
+pub(crate) async fn accept(store: &SqlStore, noted: &[StoreMark]) -> Result<(), SqlError> {
     let most = noted.iter().map(|mark| mark.recoveries).max().unwrap_or(0);
     store.within(store.database.write(RECOVER, &[Value::from(most)])).await?;
     Ok(())
@@ -120,46 +199,29 @@ pub(crate) async fn recover(store: &SqlStore, noted: &[StoreMark]) -> Result<(),
 mod tests {
     use super::*;
 
-    fn mark(recoveries: u64, progress: u64, revocations: u64) -> StoreMark {
-        StoreMark { store: "0f".repeat(16).into(), recoveries, progress, revocations }
-    }
-
-    #[test]
-    fn a_store_is_older_than_a_mark_if_any_number_is() {
-        let noted = mark(1, 10, 5);
-        for (now, is_older) in [
-            (mark(1, 10, 5), false),
-            (mark(1, 11, 5), false),
-            (mark(1, 10, 6), false),
-            (mark(1, 9, 6), true),
-            (mark(1, 11, 4), true),
-            (mark(0, 99, 99), true),
-            // A recovery begins a new count: other hosts have noted larger numbers.
-            (mark(2, 0, 0), false),
-        ] {
-            assert_eq!(now.is_older_than(&noted), is_older, "{now}");
-        }
-        let another = StoreMark { store: "ab".repeat(16).into(), ..mark(9, 99, 99) };
-        assert!(another.is_older_than(&noted));
-        assert!(!another.is_of_same_store(&noted));
-    }
-
     #[test]
     fn marks_are_read_as_they_are_written() {
-        let noted = mark(1, 10, 5);
-        assert_eq!(noted.to_string().parse(), Ok(noted.clone()));
-        assert_eq!(format!("{noted}\n").parse(), Ok(noted));
-        let name = "0f".repeat(16);
-        for text in [
+        let new = StoreMark::new();
+        let begun = new.clone().begin();
+        let again = begun.clone().begin();
+        assert_eq!(begun, again, "a note that was begun is continued");
+        assert_ne!(StoreMark::new(), new);
+        for mark in [new, begun] {
+            assert_eq!(mark.to_string().parse(), Ok(mark.clone()));
+            assert_eq!(format!("{mark}\n").parse(), Ok(mark));
+        }
+        let text = "0f".repeat(16);
+        for wrong in [
             "".to_owned(),
-            name.clone(),
-            format!("{name} 1 2"),
-            format!("{name} 1 2 3 4"),
-            format!("{name} 1 2 -3"),
-            format!("{name}  1 2 3"),
-            "short 1 2 3".to_owned(),
+            text.clone(),
+            format!("{text} - - 0"),
+            format!("{text} - - 0 0 0"),
+            format!("{text} - - 0 -1"),
+            format!("{text}  - - 0 0"),
+            format!("{text} short - 0 0"),
+            "short - - 0 0".to_owned(),
         ] {
-            assert_eq!(text.parse::<StoreMark>(), Err(ParseMarkError), "{text}");
+            assert_eq!(wrong.parse::<StoreMark>(), Err(ParseMarkError), "{wrong}");
         }
     }
 }

@@ -18,8 +18,9 @@ use crate::{
     backup::{self, BackupError},
     database::{Database, Failure, within},
     error::{OpenError, SqlError},
+    file::StoreFile,
     keys,
-    mark::{self, StoreMark},
+    mark::{self, MarkState, StoreMark},
     revocations::Ages,
     rotate::{self, KeyUse, RotateProgress},
     schema,
@@ -40,6 +41,7 @@ pub struct SqlStore {
     pub(crate) timeout: Duration,
     /// How long a revocation counts.
     pub(crate) retention: Duration,
+    file: Option<StoreFile>,
     tasks: Tasks,
 }
 
@@ -54,6 +56,7 @@ impl SqlStore {
     /// Safe: the tables are changed completely or not at all.
     pub async fn open(url: &StoreUrl, keys: impl KeyWrap) -> Result<Self, OpenError> {
         let database = Database::open(url).await?;
+        let file = url.file().and_then(StoreFile::of);
         schema::migrate(url, &database).await?;
         let clock = Clock::system();
         let store = Self {
@@ -63,10 +66,10 @@ impl SqlStore {
             clock,
             timeout: url.timeout,
             retention: counted(Revocations::RETENTION),
+            file,
             tasks: Tasks::new(),
         };
         keys::prepare(&store, url).await?;
-        mark::prepare(&store).await.map_err(|failure| OpenError::unreachable(url, &failure))?;
         Ok(store)
     }
 
@@ -127,40 +130,41 @@ impl SqlStore {
         rotate::keys_in_use(self).await
     }
 
-    /// Returns how far the store has come.
+    /// Compares the store with a mark that was made before.
     ///
     /// # Errors
     /// [`SqlError`]
     ///
     /// # Cancellation
     /// Reads only.
-    pub async fn mark(&self) -> Result<StoreMark, SqlError> {
-        mark::read(self).await
+    pub async fn compare(&self, mark: &StoreMark) -> Result<MarkState, SqlError> {
+        mark::compare(self, mark).await
     }
 
-    /// Changes the mark of the store, so that copies that were made before are older. A process does
-    /// so when it starts and now and then.
+    /// Makes a note that was [begun](StoreMark::begin), and returns the mark to keep. None if the
+    /// store is older than the mark: then keep what was kept before.
     ///
     /// # Errors
-    /// [`SqlError`]
+    /// [`SqlError`]; keep the mark that was begun.
     ///
     /// # Cancellation
-    /// The mark is changed or not.
-    pub async fn advance_mark(&self) -> Result<(), SqlError> {
-        mark::advance(self).await
+    /// The note is made or not; the mark that was begun counts in both cases.
+    pub async fn witness(&self, mark: &StoreMark) -> Result<Option<StoreMark>, SqlError> {
+        mark::witness(self, mark).await
     }
 
-    /// Accepts the store although it is older than these marks: from now on it is not. Before, revoke
+    /// Accepts the store although it is older than these marks. Before, revoke
     /// [everything](tower_token_broker::revocation::RevocationTarget::Everything), because
-    /// revocations may be missing.
+    /// revocations may be missing; afterwards, remove the marks. Marks of other witnesses are
+    /// [`MarkState::Accepted`] from now on.
     ///
     /// # Errors
     /// [`SqlError`]
     ///
     /// # Cancellation
-    /// The mark is changed or not.
+    /// The store is accepted or not.
     pub async fn accept_older(&self, noted: &[StoreMark]) -> Result<(), SqlError> {
-        mark::recover(self, noted).await
+        mark::accept(self, noted).await
     }
 
     /// Writes a consistent copy of a SQLite store to a new file that only its owner may read, while
@@ -196,6 +200,19 @@ impl SqlStore {
             tracing::debug!("a step of the store did not end in time");
         }
         self.database.close().await;
+    }
+
+    /// Returns an error if another file is at the path of a SQLite store: what other processes
+    /// write to it does not arrive here.
+    pub(crate) async fn is_in_place(&self) -> Result<(), Failure> {
+        let Some(file) = self.file.clone() else { return Ok(()) };
+        let in_place = tokio::task::spawn_blocking(move || file.is_in_place());
+        match in_place.await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Failure::Unreachable(
+                "another file is at its path: restart, to use that one".into(),
+            )),
+        }
     }
 
     /// Runs a step that writes to its end, even if its caller is dropped.

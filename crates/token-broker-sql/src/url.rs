@@ -64,6 +64,11 @@ impl StoreUrl {
             Place::Memory | Place::Postgres(_) => None,
         }
     }
+
+    /// Returns whether the store is in memory, and ends with the process.
+    pub const fn is_in_memory(&self) -> bool {
+        matches!(self.place, Place::Memory)
+    }
 }
 
 fn file(path: &str) -> Result<PathBuf, StoreUrlError> {
@@ -78,6 +83,13 @@ fn file(path: &str) -> Result<PathBuf, StoreUrlError> {
 }
 
 fn postgres(url: &str) -> Result<PgConnectOptions, StoreUrlError> {
+    // sqlx logs a parameter that it does not know, with its value.
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let names = query.split('&').filter(|pair| !pair.is_empty());
+    let names = names.map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    if names.into_iter().any(|name| !is_parameter(name)) {
+        return Err(StoreUrlError::Parameter);
+    }
     let options = PgConnectOptions::from_str(url).map_err(|_| StoreUrlError::Postgres)?;
     let has_mode = url.split_once('?').is_some_and(|(_, query)| {
         query.split('&').any(|pair| pair.starts_with("sslmode=") || pair.starts_with("ssl-mode="))
@@ -86,6 +98,31 @@ fn postgres(url: &str) -> Result<PgConnectOptions, StoreUrlError> {
         return Ok(options);
     }
     Ok(options.ssl_mode(PgSslMode::VerifyFull))
+}
+
+/// Whether sqlx knows a parameter of a URL.
+fn is_parameter(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "application_name",
+        "dbname",
+        "host",
+        "hostaddr",
+        "options",
+        "password",
+        "port",
+        "ssl-ca",
+        "ssl-cert",
+        "ssl-key",
+        "ssl-mode",
+        "ssl-root-cert",
+        "sslcert",
+        "sslkey",
+        "sslmode",
+        "sslrootcert",
+        "statement-cache-capacity",
+        "user",
+    ];
+    NAMES.contains(&name) || (name.starts_with("options[") && name.ends_with(']'))
 }
 
 fn is_local(options: &PgConnectOptions) -> bool {
@@ -138,6 +175,12 @@ pub enum StoreUrlError {
     /// A path with a character that has a meaning in URLs.
     #[error("the path of a SQLite file must not contain '?', '#', '%' or NUL")]
     FileName,
+    /// A parameter that is not known, or misspelt.
+    #[error(
+        "the PostgreSQL URL has a parameter that is not known; known are, for example, sslmode, \
+         sslrootcert, options, host, port, user, password and dbname"
+    )]
+    Parameter,
     /// PostgreSQL's URL is malformed.
     #[error(
         "the PostgreSQL URL is malformed; for example postgres://user@host:5432/token_broker \
@@ -184,6 +227,9 @@ mod tests {
             ("sqlite://x%2fy.db", StoreUrlError::FileName),
             ("postgres://host:port/x", StoreUrlError::Postgres),
             ("postgres://host/x?sslmode=maybe", StoreUrlError::Postgres),
+            ("postgres://host/x?pasword=hunter2", StoreUrlError::Parameter),
+            ("postgres://host/x?sslmode=disable&x", StoreUrlError::Parameter),
+            ("postgres://host/x?PASSWORD=hunter2", StoreUrlError::Parameter),
         ] {
             assert_eq!(StoreUrl::parse(url).err(), Some(error), "{url}");
         }

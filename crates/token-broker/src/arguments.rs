@@ -227,8 +227,9 @@ pub(crate) enum KeysCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Encrypt all keys of the store with the first key of the key file, while gateways use it; run
-    /// it again if it was stopped (docs/store.md)
+    /// Encrypt all keys of the store with the first key of the key file, while gateways use it. All
+    /// gateways must have been restarted with that key in their key file before (docs/store.md).
+    /// Run it again if it was stopped
     Rotate {
         /// Print progress on stderr even if stderr is not a terminal
         #[arg(long)]

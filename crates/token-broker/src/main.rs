@@ -103,6 +103,10 @@ async fn serve(path: &Path, is_recovered: bool) -> ExitCode {
     gateway::start_logs(configuration.log_format, &configuration.log_filter);
     match gateway::serve(path, is_recovered).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is_of_configuration() => {
+            complain(&error.to_string());
+            ExitCode::from(WRONG_CONFIGURATION)
+        }
         Err(error) => failed(&error),
     }
 }
@@ -257,20 +261,39 @@ async fn run(
         Ok(session) => session,
         Err(error) => return failed(&error),
     };
+    match session.is_outdated().await {
+        Ok(false) => {}
+        Ok(true) => complain(OUTDATED),
+        Err(error) => complain(&error.to_string()),
+    }
     let done = command(&session, &commands::issuer(&configuration)).await;
     // On each path: a chain without its end has a gap.
-    let closed = session.close().await;
+    let closed = session.close(done.is_ok()).await;
     match done.and_then(|text| closed.map(|()| text)) {
         Ok(text) => finish(&text, 0),
         Err(error) => failed(&error),
     }
 }
 
+/// A warning, after which the command is run.
+const OUTDATED: &str = "warning: the store is older than when it was used last, so revocations may \
+                        be missing: start the gateway with `serve --recovered`";
+
 /// Returns the name of the login, for the record. It is no proof.
 #[expect(clippy::disallowed_methods, reason = "no secret")]
 fn login() -> String {
     let names = ["SUDO_USER", "USER", "LOGNAME"];
-    names.into_iter().find_map(|name| env::var(name).ok()).unwrap_or_else(|| "unknown".to_owned())
+    names.into_iter().find_map(|name| env::var(name).ok()).unwrap_or_else(user_id)
+}
+
+/// Returns the number of the user, as in a container or a scheduled job.
+fn user_id() -> String {
+    #[cfg(unix)]
+    if let Ok(own) = std::fs::metadata("/proc/self") {
+        use std::os::unix::fs::MetadataExt as _;
+        return format!("user {}", own.uid());
+    }
+    "unknown".to_owned()
 }
 
 /// Removes old segments, for the record of this operator; without one, shows what would be removed.

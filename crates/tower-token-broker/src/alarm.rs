@@ -134,6 +134,8 @@ alarms! {
     // Gateway
     /// A plain connection from an address that is no trusted proxy was closed.
     UntrustedPeer = "gateway.untrusted_peer";
+    /// A connection was closed, because its address has too many.
+    PeerConnections = "gateway.peer_connections";
     /// The process cannot accept connections.
     AcceptFailed = "gateway.accept_failed";
     /// The store is older than it was.

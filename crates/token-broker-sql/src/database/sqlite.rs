@@ -126,24 +126,40 @@ fn create_private(path: &Path) -> io::Result<()> {
     fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map(drop)
 }
 
-/// Writes a consistent copy to a new file. SQLite takes an empty file, so that its mode can be set
-/// before.
+/// Writes a consistent copy to a new file, which appears when it is complete.
 pub(super) async fn copy_to(readers: &SqlitePool, path: &Path) -> Result<(), CopyError> {
-    let text = path.to_str().ok_or(CopyError::Name)?;
+    // SQLite reads an absolute path as it is, and others as a URI or as a name of memory.
+    let path = std::path::absolute(path).map_err(CopyError::File)?;
+    if path.exists() {
+        return Err(CopyError::File(io::ErrorKind::AlreadyExists.into()));
+    }
+    let mut partial = path.clone().into_os_string();
+    partial.push(".partial");
+    let partial = Path::new(&partial);
+    let text = partial.to_str().ok_or(CopyError::Name)?;
     let mut options = fs::OpenOptions::new();
+    // SQLite takes an empty file, so that its mode can be set before.
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map_err(CopyError::File)?;
+    options.open(partial).map_err(CopyError::File)?;
     let copied = sqlx::query("VACUUM INTO $1").bind(text).execute(readers).await;
-    let synced = copied.map_err(|error| CopyError::Store(error.into())).and_then(|_| {
-        let file = fs::OpenOptions::new().read(true).write(true).open(path);
-        file.and_then(|file| file.sync_all()).map_err(CopyError::File)
-    });
-    if synced.is_err() {
-        fs::remove_file(path).unwrap_or_default();
+    let moved = copied
+        .map_err(|error| CopyError::Store(error.into()))
+        .and_then(|_| appear(partial, &path).map_err(CopyError::File));
+    fs::remove_file(partial).unwrap_or_default();
+    moved
+}
+
+/// Gives a complete file its name, durably, unless the name is taken.
+fn appear(partial: &Path, path: &Path) -> io::Result<()> {
+    let file = fs::OpenOptions::new().read(true).write(true).open(partial)?;
+    if file.metadata()?.len() == 0 {
+        return Err(io::Error::other("SQLite wrote nothing"));
     }
-    synced
+    file.sync_all()?;
+    fs::hard_link(partial, path)?;
+    fs::File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 /// Moves the write-ahead log into the file, if no other process is in the way.

@@ -64,6 +64,7 @@ impl RevocationStore for SqlStore {
         after: Sequence,
         limit: usize,
     ) -> Result<Vec<(Sequence, RevocationEntry)>, RevocationStoreError> {
+        self.is_in_place().await?;
         self.count_ages();
         let values = [Value::from(after.as_u64()), Value::from(limit as u64)];
         let rows = self.within(self.database.read_feed(READ_AFTER, &values)).await?;

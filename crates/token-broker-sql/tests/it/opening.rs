@@ -1,6 +1,6 @@
 //! Opening a store: restarts, several processes at once, schema versions, keys and files.
 
-use token_broker_sql::{OpenError, SqlStore, StoreUrl};
+use token_broker_sql::{MarkState, OpenError, SqlStore, StoreMark, StoreUrl};
 use token_broker_store::{GrantStore, sealing::KeyWrap as _};
 use tower_token_broker::{
     principal::GrantId,
@@ -103,37 +103,113 @@ async fn a_store_of_the_first_version_is_extended_and_keeps_its_grants() {
         let store = place.open(&keys).await;
         store.put(grant("alice")).await.unwrap();
         store.close().await;
-        place.run("DROP TABLE store_mark; UPDATE token_broker_schema SET version = 1");
+        place.run("DROP TABLE witnesses");
+        place.run("DROP TABLE recoveries");
+        place.run("UPDATE token_broker_schema SET version = 1");
         let store = place.open(&keys).await;
         assert!(store.load(&key("alice")).await.unwrap().is_some());
-        let mark = store.mark().await.unwrap();
-        assert!(!mark.is_older_than(&mark));
-        store.close().await;
-        // Its name is kept.
-        let store = place.open(&keys).await;
-        assert!(store.mark().await.unwrap().is_of_same_store(&mark));
+        let mark = note(&store, StoreMark::new()).await;
+        assert!(matches!(store.compare(&mark).await.unwrap(), MarkState::Whole { .. }));
         store.close().await;
     }
 }
 
+/// Makes a note, and returns the mark to keep.
+async fn note(store: &SqlStore, mark: StoreMark) -> StoreMark {
+    store.witness(&mark.begin()).await.unwrap().expect("the store is not older")
+}
+
 #[tokio::test]
-async fn x33_a_store_is_older_than_what_was_noted_after_its_backup() {
+async fn x33_an_older_copy_is_recognized_whatever_was_written_to_it() {
+    let (place, copy, keys) = (Place::sqlite(), Place::sqlite(), keys());
+    let store = place.open(&keys).await;
+    let (one, other) = (note(&store, StoreMark::new()).await, note(&store, StoreMark::new()).await);
+    store.back_up(&copy.file()).await.unwrap();
+    let whole = MarkState::Whole { is_latest: true };
+    assert_eq!(store.compare(&one).await.unwrap(), whole, "X33");
+    store.append(&everything()).await.unwrap();
+    let since = store.compare(&one).await.unwrap();
+    assert_eq!(since, MarkState::Whole { is_latest: false }, "X33");
+    let later = note(&store, one.clone()).await;
+    store.close().await;
+
+    let copy = copy.open(&keys).await;
+    // The copy continues, as if nothing was missing.
+    copy.append(&everything()).await.unwrap();
+    let mut of_copy = other.clone();
+    for _ in 0..3 {
+        of_copy = note(&copy, of_copy).await;
+        assert_eq!(copy.compare(&later).await.unwrap(), MarkState::Older, "X33");
+        assert_eq!(copy.witness(&later.clone().begin()).await.unwrap(), None, "X33");
+    }
+    // Accepted, it is older for no one any longer.
+    copy.accept_older(std::slice::from_ref(&later)).await.unwrap();
+    assert_eq!(copy.compare(&later).await.unwrap(), MarkState::Accepted, "X33");
+    // But a mark that was made afterwards is not accepted by that.
+    let after = note(&copy, StoreMark::new()).await;
+    let newer = note(&copy, after.clone()).await;
+    assert_eq!(copy.compare(&after).await.unwrap(), MarkState::Older, "X33");
+    assert_eq!(copy.compare(&newer).await.unwrap(), whole, "X33");
+    copy.close().await;
+    // Another store has none of these witnesses.
+    let elsewhere = Place::sqlite();
+    let another = elsewhere.open(&keys).await;
+    assert_eq!(another.compare(&one).await.unwrap(), MarkState::Older, "X33");
+    another.close().await;
+}
+
+#[tokio::test]
+async fn x33_a_note_that_a_crash_interrupts_counts_before_and_after() {
     for place in Place::all().await {
-        let keys = keys();
-        let store = place.open(&keys).await;
-        let before = store.mark().await.unwrap();
-        store.advance_mark().await.unwrap();
-        let later = store.mark().await.unwrap();
-        assert!(before.is_older_than(&later) && !later.is_older_than(&before), "X33");
-        store.append(&everything()).await.unwrap();
-        let revoked = store.mark().await.unwrap();
-        assert!(later.is_older_than(&revoked) && !revoked.is_older_than(&later), "X33");
-        // Recovered, it is ahead of all that was noted before.
-        store.accept_older(std::slice::from_ref(&revoked)).await.unwrap();
-        let recovered = store.mark().await.unwrap();
-        assert!(revoked.is_older_than(&recovered) && !recovered.is_older_than(&revoked), "X33");
+        let store = place.open(&keys()).await;
+        let whole = MarkState::Whole { is_latest: true };
+        // Before the first row, after it, and before the result was kept.
+        let begun = StoreMark::new().begin();
+        assert_eq!(store.compare(&begun).await.unwrap(), whole, "X33");
+        let done = store.witness(&begun).await.unwrap().unwrap();
+        assert_eq!(store.compare(&begun).await.unwrap(), whole, "X33");
+        assert_eq!(store.witness(&begun).await.unwrap(), Some(done.clone()), "X33");
+        let begun = done.begin();
+        assert_eq!(store.compare(&begun).await.unwrap(), whole, "X33");
+        let done = store.witness(&begun).await.unwrap().unwrap();
+        assert_eq!(store.compare(&begun).await.unwrap(), whole, "X33");
+        assert_eq!(store.witness(&begun.begin()).await.unwrap(), Some(done), "X33");
         store.close().await;
     }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn x33_a_file_that_was_replaced_is_not_read_any_longer() {
+    let (place, copy, keys) = (Place::sqlite(), Place::sqlite(), keys());
+    let store = place.open(&keys).await;
+    store.back_up(&copy.file()).await.unwrap();
+    assert!(store.read_after(Sequence::START, 9).await.is_ok());
+    std::fs::rename(copy.file(), place.file()).unwrap();
+    assert!(store.read_after(Sequence::START, 9).await.is_err(), "X33");
+    assert!(store.compare(&StoreMark::new()).await.is_err(), "X33");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_backup_has_the_name_that_was_given() {
+    let (place, keys) = (Place::sqlite(), keys());
+    let store = place.open(&keys).await;
+    store.put(grant("alice")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["b.db", ":memory:", "file:c.db?mode=memory", "-", "with space.db"] {
+        let path = folder.path().join(name);
+        store.back_up(&path).await.unwrap();
+        let again = store.back_up(&path).await.unwrap_err();
+        assert!(again.to_string().contains("exists"), "{again}");
+        let url = format!("sqlite://{}", folder.path().join("copy.db").display());
+        std::fs::rename(&path, folder.path().join("copy.db")).unwrap();
+        let copy = SqlStore::open(&StoreUrl::parse(&url).unwrap(), keys.clone()).await.unwrap();
+        assert!(copy.load(&key("alice")).await.unwrap().is_some(), "{name}");
+        copy.close().await;
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "{name}");
+    }
+    store.close().await;
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ pub(super) struct Shared<S> {
     pub(super) client: GuardedClient,
     pub(super) clock: Clock,
     connect_url: ConnectUrl,
+    broker: Broker,
     tasks: Tasks,
     entries: Cache<Key, Arc<Entry>>,
     pub(super) sightings: Sightings,
@@ -74,6 +75,7 @@ impl<S: GrantStore> StoredGrants<S> {
             client,
             clock: broker.clock().clone(),
             connect_url: ConnectUrl::default(),
+            broker: broker.clone(),
             tasks: broker.tasks().clone(),
             entries: Cache::new(MOST_ENTRIES),
             sightings: Sightings::new(),
@@ -123,6 +125,18 @@ impl<S: GrantStore> Shared<S> {
         let parts = Parts::of(purpose).user(&grant_key.user).part(grant_key.account.as_str());
         let parts = parts.part(self.upstream.name()).part(self.upstream.origin().as_str());
         parts.part(self.server.issuer())
+    }
+
+    /// Returns the token in memory, unless its grant was revoked: the store may have another one.
+    fn entry(&self, grant_key: &GrantKey, requested: &Scopes) -> Option<Arc<Entry>> {
+        let key = self.entry_key(grant_key, requested);
+        let entry = self.entries.get(&key)?;
+        let (grant, _) = entry.credential.grant()?;
+        if self.broker.is_grant_revoked(grant) {
+            self.entries.invalidate(&key);
+            return None;
+        }
+        Some(entry)
     }
 
     /// Begins a refresh if one is due. Callers use the current token meanwhile.
@@ -177,8 +191,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
     fn recall(&self, request: &CredentialRequest<'_>) -> Option<Credential> {
         let need = request.scopes;
         let grant_key = self.0.grant_key(request)?;
-        let entry =
-            self.0.entries.get(&self.0.entry_key(&grant_key, &self.0.requested_scopes(need)))?;
+        let entry = self.0.entry(&grant_key, &self.0.requested_scopes(need))?;
         let now = self.0.clock.read();
         let good = entry.is_usable(now)
             && !entry.is_due(now)
@@ -194,7 +207,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         let CredentialRequest { scopes: need, trail, .. } = *request;
         let grant_key = shared.grant_key(request).ok_or(CredentialError::ConnectRequired)?;
         let requested = shared.requested_scopes(need);
-        if let Some(entry) = shared.entries.get(&shared.entry_key(&grant_key, &requested)) {
+        if let Some(entry) = shared.entry(&grant_key, &requested) {
             let now = shared.clock.read();
             if entry.is_usable(now) && entry.credential.scopes().contains_all(need) {
                 shared.renew_if_due(&entry, &grant_key, &requested, trail);

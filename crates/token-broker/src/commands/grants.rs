@@ -59,9 +59,7 @@ impl Session<'_> {
         let grant = grant.ok_or_else(|| CommandError::NoGrant(id.to_owned()))?;
         // First the revocation, which ends its use at once. A log that takes no record delays it
         // not.
-        let target = RevocationTarget::Grant(GrantId::new(id));
-        let revoked = self.broker.revoke(target, &self.initiator).await;
-        revoked.map_err(|error| CommandError::Revoke(error.to_string()))?;
+        self.revoke(RevocationTarget::Grant(GrantId::new(id))).await?;
         self.stores.sql.revoke(&grant).await?;
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;
@@ -91,16 +89,21 @@ impl Session<'_> {
         let refresh_token =
             secret_of_file(new.refresh_token_file).map_err(CommandError::Argument)?;
         let key = GrantKey::new(new.user.clone(), &server.name, account);
-        let existing = self.stores.sql.load(&key).await?.filter(|grant| grant.state.is_usable());
-        if let Some(existing) = existing.filter(|_| !new.replace) {
-            return Err(CommandError::GrantExists(existing.id.as_str().to_owned()));
-        }
         let target = format!("{} for {}", server.name, new.user.subject());
         self.note("grants add", Some(&target)).await?;
+        let existing = self.stores.sql.load(&key).await?.filter(|grant| grant.state.is_usable());
+        if let Some(existing) = existing.as_ref().filter(|_| !new.replace) {
+            return Err(CommandError::GrantExists(existing.id.as_str().to_owned()));
+        }
         let grant = Grant::new(new_grant_id(), key, &at.issuer)
             .granted(scopes)
             .refresh_token(refresh_token);
         let stored = self.stores.sql.put(grant).await?;
+        // Gateways have its access token in memory.
+        if let Some(replaced) = existing {
+            self.revoke(RevocationTarget::Grant(replaced.id)).await?;
+            self.has_revoked().await;
+        }
         Ok(format!("grant {} for {}", stored.id.as_str(), shown(new.user)))
     }
 }

@@ -11,12 +11,15 @@ mod users;
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use token_broker_sql::{BackupError, SqlError};
 use token_broker_store::StoreError;
 use tower_token_broker::{
     Broker,
-    audit::{AuditError, AuditFileError, Note},
+    audit::{AuditError, Note},
     principal::{Initiator, User},
+    revocation::RevocationTarget,
+    stack::RevokeError,
 };
 
 pub use self::{
@@ -30,9 +33,23 @@ use crate::{
     gateway::{self, GatewayError, Marks, Stores, origin},
 };
 
-/// The writer of the chain in which commands record what they do.
+/// The writer of the chain in which commands record what they do. While another command runs, the
+/// next name is used: `commands-2`, and so on.
 pub(crate) const WRITER: &str = "commands";
-/// How long a command waits for another one.
+/// Most commands at a time.
+const MOST_WRITERS: u32 = 32;
+/// Returns whether a name in the audit log is one of the commands.
+pub(crate) fn is_writer(name: &str) -> bool {
+    name == WRITER || name.strip_prefix(WRITER).is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// Returns the names of writers that a command may have.
+fn writers() -> impl Iterator<Item = String> {
+    let others = (2..=MOST_WRITERS).map(|number| format!("{WRITER}-{number}"));
+    std::iter::once(WRITER.to_owned()).chain(others)
+}
+
+/// How long a command waits for others, if there are too many.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the last record may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -56,6 +73,9 @@ pub enum CommandError {
     /// No backup was written.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// Too many commands run.
+    #[error("too many other commands run at the moment; run the command again")]
+    Busy,
     /// Old keys are still in use.
     #[error(
         "{left} keys of the store are still wrapped by {old}, {unreadable} of them unreadable: \
@@ -118,6 +138,9 @@ pub struct Session<'a> {
     broker: Broker,
     stores: Stores,
     initiator: Initiator,
+    marks: Marks,
+    /// The command whose end is to be recorded, with its target.
+    begun: Mutex<Option<(&'static str, Option<String>)>>,
 }
 
 /// Whether a command may create the store.
@@ -146,41 +169,76 @@ impl<'a> Session<'a> {
             return Err(CommandError::NoStore);
         }
         let until = tokio::time::Instant::now() + PATIENCE;
-        let (broker, stores) = loop {
-            match gateway::open(configuration, WRITER).await {
-                // Another command is at work.
-                Err(GatewayError::Audit(AuditFileError::InUse { .. }))
-                    if tokio::time::Instant::now() < until =>
-                {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+        let (broker, stores, writer) = 'opened: loop {
+            for writer in writers() {
+                match gateway::open(configuration, &writer).await {
+                    // Another command is at work.
+                    Err(GatewayError::WriterInUse { .. }) => {}
+                    opened => {
+                        let (broker, stores) = opened?;
+                        break 'opened (broker, stores, writer);
+                    }
                 }
-                opened => break opened?,
             }
+            if tokio::time::Instant::now() >= until {
+                return Err(CommandError::Busy);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
         };
         let initiator = Initiator::operator(operator);
-        Ok(Self { configuration, broker, stores, initiator })
+        let marks = Marks::new(configuration, &writer);
+        Ok(Self { configuration, broker, stores, initiator, marks, begun: Mutex::new(None) })
+    }
+
+    /// Returns whether the store lacks what was noted before: a backup was restored, and no gateway
+    /// was started with `--recovered` since.
+    ///
+    /// # Errors
+    /// The notes or the store cannot be read.
+    pub async fn is_outdated(&self) -> Result<bool, CommandError> {
+        Ok(self.marks.is_outdated(&self.stores.sql).await?)
     }
 
     /// Notes outside of the store how far it has come, so that a backup without this revocation is
     /// recognized. If that fails, a running gateway does so.
     async fn has_revoked(&self) {
-        let marks = Marks::new(self.configuration, WRITER);
-        drop(marks.note(&self.stores.sql).await);
+        drop(self.marks.note(&self.stores.sql).await);
     }
 
-    /// Writes the last record.
+    /// Records how the command ended, and writes the last record.
     ///
     /// # Errors
-    /// It could not be written.
-    pub async fn close(self) -> Result<(), CommandError> {
+    /// They could not be written.
+    pub async fn close(self, has_succeeded: bool) -> Result<(), CommandError> {
+        let begun = self.begun.lock().take();
+        if let Some((name, target)) = begun {
+            let target = target.as_deref();
+            let note = match has_succeeded {
+                true => Note::command(name, target),
+                false => Note::command_failed(name, target),
+            };
+            // `close` reports a log that takes no record.
+            self.broker.audit_log().note(&self.initiator, note).await.unwrap_or_default();
+        }
         let closed = self.broker.audit_log().close(CLOSE_TIMEOUT).await;
         self.stores.sql.close().await;
         Ok(closed?)
     }
 
     async fn note(&self, name: &'static str, target: Option<&str>) -> Result<(), CommandError> {
-        let note = Note::command(name, target);
+        *self.begun.lock() = Some((name, target.map(str::to_owned)));
+        let note = Note::command_begun(name, target);
         Ok(self.broker.audit_log().note(&self.initiator, note).await?)
+    }
+
+    /// Ends what the target names. What takes effect without a record is done, too: the command
+    /// goes on, and reports it at its end.
+    async fn revoke(&self, target: RevocationTarget) -> Result<(), CommandError> {
+        let revoked = self.broker.revoke(target, &self.initiator).await;
+        match revoked {
+            Ok(_) | Err(RevokeError::NotRecorded { .. }) => Ok(()),
+            Err(error) => Err(CommandError::Revoke(error.to_string())),
+        }
     }
 }
 

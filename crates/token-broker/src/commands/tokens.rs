@@ -27,8 +27,7 @@ impl Session<'_> {
         shown: &str,
     ) -> Result<String, CommandError> {
         let noted = self.note("tokens revoke", Some(shown)).await;
-        let revoked = self.broker.revoke(target, &self.initiator).await;
-        revoked.map_err(|error| CommandError::Revoke(error.to_string()))?;
+        self.revoke(target).await?;
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;
         Ok(format!("revoked: {}, issuer {}", escaped(shown), issuer(self.configuration)))

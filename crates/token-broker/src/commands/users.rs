@@ -1,6 +1,6 @@
 //! `token-broker users`.
 
-use tower_token_broker::principal::User;
+use tower_token_broker::{principal::User, stack::RevokeError};
 
 use super::{CommandError, Session, shown};
 
@@ -12,8 +12,10 @@ impl Session<'_> {
     pub async fn block(&self, user: &User) -> Result<String, CommandError> {
         // A log that takes no record delays no block.
         let noted = self.note("users block", Some(user.subject())).await;
-        let blocked = self.broker.block(user, &self.initiator).await;
-        blocked.map_err(|error| CommandError::Revoke(error.to_string()))?;
+        match self.broker.block(user, &self.initiator).await {
+            Ok(_) | Err(RevokeError::NotRecorded { .. }) => {}
+            Err(error) => return Err(CommandError::Revoke(error.to_string())),
+        }
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;
         Ok(format!("{} is blocked", shown(user)))
@@ -27,6 +29,7 @@ impl Session<'_> {
         self.note("users unblock", Some(user.subject())).await?;
         let unblocked = self.broker.unblock(user, &self.initiator).await;
         unblocked.map_err(|error| CommandError::Revoke(error.to_string()))?;
+        self.has_revoked().await;
         Ok(format!("{} is not blocked", shown(user)))
     }
 }

@@ -38,6 +38,8 @@ pub struct Configuration {
     pub tokens_network: Network,
     /// The protected servers, in the order of the file.
     pub servers: Vec<Server>,
+    /// The secrets, keys and certificates that the configuration names.
+    pub files: Vec<PathBuf>,
     /// The form of log lines.
     pub log_format: LogFormat,
     /// The filter of log lines, as in `RUST_LOG`.

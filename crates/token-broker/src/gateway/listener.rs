@@ -1,39 +1,37 @@
 //! Accepts connections: survives a lack of file descriptors, and closes connections that are
 //! silent.
 //!
-//! Every connection has a timeout for its first byte, for TLS, and for each part of a response that
-//! its client does not read; HTTP/1.1 one for the headers of each request, and HTTP/2 pings.
+//! Every connection has a timeout for its first byte, for TLS, for each part of a response that its
+//! client does not read, and for a time without a request; HTTP/1.1 one for the headers of each
+//! request, and HTTP/2 pings.
 
-use std::{
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::conn::auto,
     service::TowerToHyperService,
 };
 use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 use tower::{ServiceExt as _, service_fn};
 use tower_token_broker::{alarm::Alarm, tasks::Tasks};
 
-use super::{peers::Peers, routes::Routes, write_timeout::WriteTimeout};
+use super::{
+    activity::{ActiveBody, Activity},
+    peers::Peers,
+    routes::Routes,
+    write_timeout::WriteTimeout,
+};
 use crate::configuration::Configuration;
 
 /// The time in which the first byte, the TLS handshake and the headers of a request must arrive. An
@@ -41,6 +39,8 @@ use crate::configuration::Configuration;
 const HEADERS: Duration = Duration::from_secs(30);
 /// The interval of HTTP/2 pings, and the time until each is acknowledged.
 const PING: Duration = Duration::from_secs(20);
+/// A connection of HTTP/2 without a request is closed after this time.
+const IDLE: Duration = Duration::from_secs(300);
 /// The time in which a client must take a part of a response that waits to be written.
 const WRITE: Duration = Duration::from_secs(60);
 /// The time that connections have after the broker has ended.
@@ -82,11 +82,12 @@ impl Listener {
     /// Serves until `stop` is ready, and then until all connections have ended, or a little later.
     pub(super) async fn serve(self, stop: impl Future<Output = ()>) {
         let most = most_connections();
-        let (connections, places) = (GracefulShutdown::new(), Arc::new(Semaphore::new(most)));
+        let places = Arc::new(Semaphore::new(most));
+        let ending = watch::Sender::new(false);
         let peers = Peers::new(most / SHARE_OF_A_PEER);
         let mut stop = std::pin::pin!(stop);
         let server = server();
-        let mut warned: Option<Instant> = None;
+        let (mut warned, mut warned_of_many) = (None, None);
         loop {
             let place = tokio::select! {
                 place = Arc::clone(&places).acquire_owned() => place,
@@ -105,24 +106,25 @@ impl Listener {
             };
             let is_trusted = self.is_trusted(peer);
             if self.tls.is_none() && !is_trusted {
-                warn_of(peer, &mut warned);
+                warn_of(Alarm::UntrustedPeer, peer, &mut warned);
                 continue;
             }
             let of_peer = if is_trusted { None } else { peers.enter(peer.ip()) };
             if of_peer.is_none() && !is_trusted {
                 // Many connections of one address must not keep others out.
-                tracing::debug!(peer = %peer.ip(), "an address has too many connections");
+                warn_of(Alarm::PeerConnections, peer, &mut warned_of_many);
                 continue;
             }
-            let (connection, watcher) = (self.connection(&server, peer), connections.watcher());
+            let (connection, is_ending) = (self.connection(&server, peer), ending.subscribe());
             drop(self.tasks.spawn("connection", async move {
-                connection.serve(socket, watcher).await;
+                connection.serve(socket, is_ending).await;
                 drop((place, of_peer));
             }));
         }
         drop(self.tcp);
         // A client that does not take its last response is disconnected.
-        drop(timeout(LAST_RESPONSES, connections.shutdown()).await);
+        ending.send_replace(true);
+        drop(timeout(LAST_RESPONSES, ending.closed()).await);
     }
 
     fn connection(&self, server: &auto::Builder<TokioExecutor>, peer: SocketAddr) -> Connection {
@@ -136,14 +138,15 @@ impl Listener {
     }
 }
 
-/// Warns of a peer that is no trusted proxy, but not of each.
-fn warn_of(peer: SocketAddr, warned: &mut Option<Instant>) {
+/// Warns of a peer whose connection was closed, but not of each.
+fn warn_of(alarm: Alarm, peer: SocketAddr, warned: &mut Option<Instant>) {
     if warned.is_none_or(|warned| warned.elapsed() > BETWEEN_WARNINGS) {
         *warned = Some(Instant::now());
         tracing::warn!(
-            alarm = Alarm::UntrustedPeer.code(),
+            alarm = alarm.code(),
             peer = %peer.ip(),
-            "a plain connection from an address that is no trusted proxy was closed"
+            "a connection was closed: a plain one from an address that is no trusted proxy, or \
+             one of too many from one address"
         );
     }
 }
@@ -180,7 +183,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, socket: TcpStream, watcher: hyper_util::server::graceful::Watcher) {
+    async fn serve(self, socket: TcpStream, is_ending: watch::Receiver<bool>) {
         // Small responses are not delayed.
         drop(socket.set_nodelay(true));
         // Before the first byte, no other timeout runs.
@@ -188,9 +191,9 @@ impl Connection {
             return;
         }
         match self.tls.clone() {
-            None => self.run(socket, watcher).await,
+            None => self.run(socket, is_ending).await,
             Some(tls) => match timeout(HEADERS, tls.accept(socket)).await {
-                Ok(Ok(stream)) => self.run(stream, watcher).await,
+                Ok(Ok(stream)) => self.run(stream, is_ending).await,
                 // A client that speaks no TLS, or does not trust the certificate.
                 Ok(Err(error)) => tracing::debug!(peer = %self.peer, %error, "no TLS connection"),
                 Err(_) => {}
@@ -201,17 +204,20 @@ impl Connection {
     async fn run(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        watcher: hyper_util::server::graceful::Watcher,
+        mut is_ending: watch::Receiver<bool>,
     ) {
         let (routes, peer) = (self.routes, self.peer);
-        let has_begun = Arc::new(AtomicBool::new(false));
-        let begun = Arc::clone(&has_begun);
+        let activity = Activity::new();
+        let of_requests = activity.clone();
         let respond = service_fn(move |mut request: Request<Incoming>| {
-            begun.store(true, Ordering::Relaxed);
+            let active = of_requests.begin();
             // The audit log records the address of the peer.
             request.extensions_mut().insert(peer);
             let router: Router = routes.current();
-            router.oneshot(request)
+            async move {
+                let response = router.oneshot(request).await?;
+                Ok::<_, Infallible>(response.map(|body| ActiveBody::new(body, active)))
+            }
         });
         let connection = self
             .server
@@ -220,12 +226,32 @@ impl Connection {
                 TowerToHyperService::new(respond),
             )
             .into_owned();
-        let mut connection = std::pin::pin!(watcher.watch(connection));
+        let mut connection = std::pin::pin!(connection);
+        let mut must_end = std::pin::pin!(async {
+            tokio::select! {
+                _ = is_ending.wait_for(|is_ending| *is_ending) => {}
+                () = activity.idle_for(IDLE) => {}
+            }
+        });
         // Until its first request, hyper has no timeout for a connection of unknown version.
-        let ended = match timeout(HEADERS, &mut connection).await {
-            Ok(ended) => ended,
-            Err(_) if !has_begun.load(Ordering::Relaxed) => return,
-            Err(_) => connection.await,
+        let first = async {
+            tokio::time::sleep(HEADERS).await;
+            if activity.has_begun() {
+                std::future::pending::<()>().await;
+            }
+        };
+        let mut first = std::pin::pin!(first);
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = &mut first => return,
+            () = &mut must_end => {
+                connection.as_mut().graceful_shutdown();
+                // One that has no request ends at once; others end with their last response.
+                tokio::select! {
+                    ended = &mut connection => ended,
+                    () = &mut first => return,
+                }
+            }
         };
         // Each failure is one of the client: it has closed the connection, or broken the protocol.
         if let Err(error) = ended {

@@ -1,5 +1,6 @@
 //! `token-broker serve`: the gateway, from its configuration to its last record.
 
+mod activity;
 mod listener;
 mod logs;
 mod marks;
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
 use tower_token_broker::{
     Broker,
     audit::{AuditFileError, AuditFolder, Note, WriterName, WriterNameError},
@@ -59,6 +60,15 @@ pub enum GatewayError {
     /// The audit log cannot be opened.
     #[error("the audit folder: {0}")]
     Audit(#[from] AuditFileError),
+    /// Another gateway uses this writer's name.
+    #[error(
+        "another gateway writes to this audit folder as `{writer}`: stop it, or set another \
+         `writer` in `[audit]`"
+    )]
+    WriterInUse {
+        /// The name.
+        writer: String,
+    },
     /// The name of the process in the audit log is none.
     #[error("[audit] writer: {0}")]
     Writer(#[from] WriterNameError),
@@ -69,7 +79,10 @@ pub enum GatewayError {
     #[error("{0}")]
     Configuration(String),
     /// The name of the process in the audit log is that of the commands.
-    #[error("[audit] writer: `{}` is the name of the commands; choose another", commands::WRITER)]
+    #[error(
+        "[audit] writer: names that begin with `{}` are those of the commands; choose another",
+        commands::WRITER
+    )]
     ReservedWriter,
     /// The issuer of the tokens is not usable.
     #[error("[tokens]: {0}")]
@@ -102,20 +115,17 @@ pub enum GatewayError {
     /// The store cannot be opened.
     #[error("the store: {0}")]
     Store(String),
-    /// The store is a restored backup: revocations may be missing.
+    /// The key file is not that of the store.
+    #[error("the store: {0}")]
+    StoreKey(String),
+    /// The store is a restored backup, or another one: revocations may be missing.
     #[error(
-        "the store is older than it was when a gateway used it last: is it a restored backup? \
-         Revocations and blocks since then are missing. `serve --recovered` ends all broker tokens \
-         that were issued until now, and keeps the grants; block again who was blocked since"
+        "the store is older than when a gateway or a command used it last, or it is another one: \
+         is `url` of `[store]` right, was a backup restored? Revocations and blocks since then are \
+         missing. `serve --recovered` ends all broker tokens that were issued until now, and keeps \
+         the grants; block again who was blocked since"
     )]
     StoreOutdated,
-    /// The store is not the one that was used with this audit folder.
-    #[error(
-        "the store is another one than gateways with this audit folder used last: is `url` of \
-         `[store]` right? Revocations and blocks in that store are missing in this one. \
-         `serve --recovered` ends all broker tokens that were issued until now, and uses this store"
-    )]
-    OtherStore,
     /// How far the store has come cannot be noted or read.
     #[error("{}: {error}", path.display())]
     StoreMark {
@@ -143,12 +153,42 @@ pub enum GatewayError {
     NotClosed(String),
 }
 
+impl GatewayError {
+    /// Whether the configuration must be changed before another try can succeed.
+    pub const fn is_of_configuration(&self) -> bool {
+        match self {
+            Self::Writer(_)
+            | Self::Broker(_)
+            | Self::Configuration(_)
+            | Self::ReservedWriter
+            | Self::Tokens(_)
+            | Self::SigningKey { .. }
+            | Self::NoTrial
+            | Self::Server { .. }
+            | Self::StoreKey(_)
+            | Self::Tls(_) => true,
+            Self::Audit(_)
+            | Self::WriterInUse { .. }
+            | Self::Store(_)
+            | Self::StoreOutdated
+            | Self::StoreMark { .. }
+            | Self::Listen { .. }
+            | Self::NotRecorded
+            | Self::NotClosed(_) => false,
+        }
+    }
+}
+
 /// Opens the audit log, under this writer's name, and the store of a configuration.
 pub(crate) async fn open(
     configuration: &Configuration,
     writer: &str,
 ) -> Result<(Broker, Stores), GatewayError> {
-    let folder = AuditFolder::open(&configuration.audit_folder, &WriterName::parse(writer)?)?;
+    let folder = AuditFolder::open(&configuration.audit_folder, &WriterName::parse(writer)?);
+    let folder = folder.map_err(|error| match error {
+        AuditFileError::InUse { .. } => GatewayError::WriterInUse { writer: writer.to_owned() },
+        error => GatewayError::Audit(error),
+    })?;
     let stores = Stores::open(configuration).await?;
     let broker = Broker::builder()
         .audit(folder)
@@ -165,21 +205,18 @@ pub(crate) async fn open(
 /// # Errors
 /// The gateway could not be started, or its last records not be written.
 pub async fn serve(path: &Path, is_recovered: bool) -> Result<(), GatewayError> {
+    let signal = signal();
     // Watched before it is loaded, so that no change is missed.
     let watched = Watched::new(path);
     let configuration = configuration::load(path)
         .map_err(|errors| GatewayError::Configuration(errors.to_string()))?;
-    if configuration.audit_writer == commands::WRITER {
+    if commands::is_writer(&configuration.audit_writer) {
         return Err(GatewayError::ReservedWriter);
     }
     let tls = configuration.tls.as_ref().map(tls::acceptor).transpose()?;
     let (broker, stores) = open(&configuration, &configuration.audit_writer).await?;
     let sql = stores.sql.clone();
-    let marks = Marks::new(&configuration, &configuration.audit_writer);
-    let served = match marks.check(&broker, &sql, is_recovered).await {
-        Ok(()) => run(watched, &configuration, tls, &broker, stores, marks).await,
-        Err(error) => Err(error),
-    };
+    let served = run(watched, &configuration, tls, &broker, stores, (is_recovered, signal)).await;
     let ended = broker.shutdown(GRACE).await;
     sql.close().await;
     served?;
@@ -192,7 +229,7 @@ async fn run(
     tls: Option<tokio_rustls::TlsAcceptor>,
     broker: &Broker,
     stores: Stores,
-    marks: Marks,
+    (is_recovered, signal): (bool, impl Future<Output = ()>),
 ) -> Result<(), GatewayError> {
     let client = servers::client(configuration)?;
     let sql = stores.sql.clone();
@@ -207,11 +244,15 @@ async fn run(
     let listen = |source| GatewayError::Listen { address: configuration.listen, source };
     let tcp = TcpListener::bind(configuration.listen).await.map_err(listen)?;
     let address = tcp.local_addr().map_err(listen)?;
+    // Last, because it may revoke all tokens.
+    let marks = Marks::new(configuration, &configuration.audit_writer);
+    marks.check(broker, &sql, is_recovered).await?;
     let system = Initiator::system("token-broker serve");
     let note = Note::command("serve", None);
     broker.audit_log().note(&system, note).await.map_err(|_| GatewayError::NotRecorded)?;
     let routes = Arc::new(Routes::new(broker, servers.router));
     let listener = Listener::new(tcp, tls, configuration, &routes);
+    let watched = watched.and_files(&configuration.files);
     let reload = Reload::new(watched, shared, Arc::clone(&routes), servers.resources);
     tracing::info!(
         %address,
@@ -222,25 +263,28 @@ async fn run(
     // The listener accepts until the broker has ended: meanwhile, `/readyz` and new requests get
     // 503.
     let stop = async {
-        signal().await;
+        signal.await;
         tracing::info!("a signal arrived: the gateway ends");
         // `serve` returns its result.
         broker.shutdown(GRACE).await.unwrap_or_default();
     };
-    tokio::select! {
-        () = listener.serve(stop) => {}
-        () = reload.run() => {}
-        () = marks.keep(sql) => {}
-    }
+    // They end when this set is dropped.
+    let mut beside = JoinSet::new();
+    beside.spawn(reload.run());
+    beside.spawn(marks.watch(sql));
+    listener.serve(stop).await;
     Ok(())
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-async fn signal() {
+/// Waits for Ctrl-C or SIGTERM. From this call on, neither ends the process.
+fn signal() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let kinds = {
         use tokio::signal::unix::{SignalKind, signal};
-        let kinds = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    };
+    async move {
+        #[cfg(unix)]
         if let (Ok(mut terminate), Ok(mut interrupt)) = kinds {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -248,9 +292,9 @@ async fn signal() {
             }
             return;
         }
-    }
-    // Without signals, the process ends when it is killed.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+        // Without signals, the process ends when it is killed.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tower_token_broker::{
@@ -23,31 +23,48 @@ use crate::configuration::{self, Configuration};
 /// How often the file is compared.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The file of the configuration, as it was read last.
+/// The file of the configuration, as it was read last, and the files that it names.
 pub(super) struct Watched {
     path: PathBuf,
     content: Option<Vec<u8>>,
+    /// Secrets, keys and certificates.
+    files: Vec<PathBuf>,
+    states: Vec<Option<FileState>>,
     /// The settings that need a restart: all but the servers.
     fixed: Option<toml::Table>,
 }
+
+/// What changes when a file is written or replaced.
+type FileState = (u64, Option<SystemTime>);
 
 impl Watched {
     /// Begins to watch the file, before it is loaded.
     pub(super) fn new(path: &Path) -> Self {
         let content = fs::read(path).ok();
         let fixed = content.as_deref().and_then(without_servers);
-        Self { path: path.to_owned(), content, fixed }
+        Self { path: path.to_owned(), content, files: Vec::new(), states: Vec::new(), fixed }
     }
 
-    /// Returns whether the file has changed. A file that cannot be read has not: an editor may be
-    /// about to replace it.
+    /// Watches the files that the configuration names, too.
+    pub(super) fn and_files(mut self, files: &[PathBuf]) -> Self {
+        self.files = files.to_vec();
+        self.states = states_of(&self.files);
+        self
+    }
+
+    /// Returns whether the file, or one that it names, has changed. A configuration that cannot be
+    /// read has not: an editor may be about to replace it.
     async fn has_changed(&mut self) -> bool {
-        match tokio::fs::read(&self.path).await {
-            Ok(content) if self.content.as_ref() != Some(&content) => {
+        let (path, files) = (self.path.clone(), self.files.clone());
+        let read = move || (fs::read(path).ok(), states_of(&files));
+        let Ok((content, states)) = tokio::task::spawn_blocking(read).await else { return false };
+        let has_new_secret = std::mem::replace(&mut self.states, states) != self.states;
+        match content {
+            Some(content) if self.content.as_ref() != Some(&content) => {
                 self.content = Some(content);
                 true
             }
-            Ok(_) | Err(_) => false,
+            Some(_) | None => has_new_secret,
         }
     }
 
@@ -55,6 +72,14 @@ impl Watched {
     fn is_fixed_as_before(&self) -> bool {
         self.content.as_deref().and_then(without_servers) == self.fixed
     }
+}
+
+fn states_of(files: &[PathBuf]) -> Vec<Option<FileState>> {
+    let state = |file: &PathBuf| {
+        let metadata = fs::metadata(file).ok()?;
+        Some((metadata.len(), metadata.modified().ok()))
+    };
+    files.iter().map(state).collect()
 }
 
 fn without_servers(content: &[u8]) -> Option<toml::Table> {
@@ -66,7 +91,8 @@ fn without_servers(content: &[u8]) -> Option<toml::Table> {
 /// Replaces the routes when the file changes.
 pub(super) struct Reload {
     watched: Watched,
-    shared: Shared,
+    /// Taken while it builds.
+    shared: Option<Shared>,
     routes: Arc<Routes>,
     /// The resources that are served.
     resources: BTreeSet<Box<str>>,
@@ -81,7 +107,7 @@ impl Reload {
         routes: Arc<Routes>,
         resources: BTreeSet<Box<str>>,
     ) -> Self {
-        Self { watched, shared, routes, resources, refused: None }
+        Self { watched, shared: Some(shared), routes, resources, refused: None }
     }
 
     pub(super) async fn run(mut self) {
@@ -96,40 +122,50 @@ impl Reload {
     // T328: a file with an error changes nothing.
     async fn reload(&mut self) {
         let path = self.watched.path.clone();
-        let load = move || configuration::load(&path).map_err(|error| error.to_string());
-        // It reads files: meanwhile, connections are accepted.
-        let loaded = tokio::task::spawn_blocking(load).await;
-        let loaded = loaded.unwrap_or_else(|_| Err("it could not be read".to_owned()));
+        let Some(mut shared) = self.shared.take() else { return };
+        // It reads files and certificates: meanwhile, requests are served.
+        let step = tokio::task::spawn_blocking(move || {
+            let loaded = configuration::load(&path).map_err(|error| error.to_string());
+            let built = loaded.and_then(|new: Configuration| {
+                let built = shared.build(&new).map_err(|error| error.to_string());
+                built.map(|servers| (servers, new.files))
+            });
+            (shared, built)
+        });
+        let Ok((shared, built)) = step.await else { return };
+        let shared = self.shared.insert(shared);
         if self.watched.has_changed().await {
             // Another text was loaded than the one that is compared: the next look decides.
             self.watched.content = None;
             return;
         }
-        let built = loaded.and_then(|new: Configuration| match self.watched.is_fixed_as_before() {
-            true => self.shared.build(&new).map_err(|error| error.to_string()),
+        let built = match self.watched.is_fixed_as_before() {
+            true => built,
             // Half of a configuration would be in effect.
-            false => Err(NEEDS_RESTART.to_owned()),
-        });
+            false => Err(built.err().unwrap_or_else(|| NEEDS_RESTART.to_owned())),
+        };
         let system = Initiator::system("token-broker serve");
         match built {
             Err(error) => self.refuse(error, &system).await,
-            Ok(servers) => {
+            Ok((servers, files)) => {
                 let note = Note::reloaded(Reloaded::Servers, None);
-                match self.shared.broker.audit_log().note(&system, note).await {
-                    Ok(()) => self.apply(servers),
+                match shared.broker.audit_log().note(&system, note).await {
+                    Ok(()) => self.apply(servers, files),
                     Err(_) => self.refuse("it could not be recorded".to_owned(), &system).await,
                 }
             }
         }
     }
 
-    fn apply(&mut self, servers: Servers) {
+    fn apply(&mut self, servers: Servers, files: Vec<PathBuf>) {
         self.refused = None;
-        self.shared.apply(&servers);
-        self.routes.replace(&self.shared.broker, servers.router);
+        self.watched.files = files;
+        let Some(shared) = &self.shared else { return };
+        shared.apply(&servers);
+        self.routes.replace(&shared.broker, servers.router);
         for gone in self.resources.difference(&servers.resources) {
             if let Ok(resource) = Resource::parse(gone) {
-                self.shared.broker.remove_metadata(&resource);
+                shared.broker.remove_metadata(&resource);
             }
         }
         self.resources = servers.resources;
@@ -151,7 +187,8 @@ impl Reload {
         self.refused = Some(error);
         let note = Note::reload_refused(Reloaded::Servers);
         // Nothing was changed, whether it is recorded or not.
-        self.shared.broker.audit_log().note(system, note).await.unwrap_or_default();
+        let Some(shared) = &self.shared else { return };
+        shared.broker.audit_log().note(system, note).await.unwrap_or_default();
     }
 }
 

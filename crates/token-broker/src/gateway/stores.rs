@@ -1,6 +1,6 @@
 //! The store of the gateway: grants, revocations and sealing keys.
 
-use token_broker_sql::{SqlStore, StoreUrl};
+use token_broker_sql::{OpenError, SqlStore, StoreUrl};
 use tower_token_broker::sealing::SealingKeys;
 
 use super::GatewayError;
@@ -17,7 +17,12 @@ impl Stores {
     /// Returns whether the store exists already, as far as that is visible without opening it.
     pub(crate) fn exist(configuration: &Configuration) -> bool {
         let url = Self::url(configuration).ok();
-        url.is_none_or(|url| url.file().is_none_or(std::path::Path::exists))
+        url.is_none_or(|url| !url.is_in_memory() && url.file().is_none_or(std::path::Path::exists))
+    }
+
+    /// Returns whether the store is in the memory of each process.
+    pub(crate) fn are_in_memory(configuration: &Configuration) -> bool {
+        Self::url(configuration).is_ok_and(|url| url.is_in_memory())
     }
 
     fn url(configuration: &Configuration) -> Result<StoreUrl, GatewayError> {
@@ -34,7 +39,10 @@ impl Stores {
         let failed = |error: &dyn std::fmt::Display| GatewayError::Store(error.to_string());
         let url = Self::url(configuration)?;
         let keys = configuration.store.keys.clone();
-        let sql = SqlStore::open(&url, keys).await.map_err(|error| failed(&error))?;
+        let sql = SqlStore::open(&url, keys).await.map_err(|error| match error {
+            OpenError::WrongKey { .. } => GatewayError::StoreKey(error.to_string()),
+            error => failed(&error),
+        })?;
         let sealing_keys = sql.sealing_keys().await.map_err(|error| failed(&error))?;
         Ok(Self { sql, sealing_keys })
     }

@@ -192,6 +192,122 @@ async fn grants_are_added_listed_and_revoked() {
     assert!(text(&of_static.stderr).contains("oauth"), "{}", text(&of_static.stderr));
 }
 
+/// An upstream, and the credentials that it received, the last one last.
+fn last_credential(setup: &Setup) -> String {
+    let received = setup.upstream.received();
+    received.last().unwrap().values("authorization").concat()
+}
+
+#[tokio::test]
+async fn a_replaced_grant_is_used_at_once_and_a_revoked_one_no_longer() {
+    let setup = Setup::new(items().await).await;
+    let (one, two) = (TokenEndpoint::start(3600).await, TokenEndpoint::start(3600).await);
+    setup.configure("get_*", &setup.mail(&one.server.url("/token")));
+    let first = setup.add_grant("alice");
+    let serving = setup.serve();
+    let token = setup.token_for("mail", "alice");
+    let call = async || wire::send(setup.address, &setup.request_to("mail", &token)).await;
+    assert_eq!(call().await.text(), RESULT);
+    let of_first = last_credential(&setup);
+    // Revoked and added again: what was in memory is not used, and not in the way.
+    setup.done(&["grants", "revoke", &first]);
+    let mut response = String::new();
+    for _ in 0..100 {
+        response = call().await.text().to_owned();
+        if response.contains("connect") {
+            break;
+        }
+    }
+    assert!(response.contains("connect"), "{response}\n{}", serving.stop());
+    drop(two);
+    let endpoint = TokenEndpoint::start(3600).await;
+    // The refresh token of a new endpoint, behind the same configuration.
+    setup.configure("get_*", &setup.mail(&endpoint.server.url("/token")));
+    let second = setup.add_grant("alice");
+    assert_ne!(first, second);
+    for _ in 0..200 {
+        response = call().await.text().to_owned();
+        if response == RESULT {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(response, RESULT);
+    // Replaced, without a revocation in between: the gateway has the access token in memory.
+    let calls = setup.upstream.received().len();
+    fs::write(setup.path("rt"), "rt-1").unwrap();
+    let replace = ["--server", "mail", "--refresh-token-file", "rt", "--replace"];
+    setup.done(&[&["grants", "add", "--user", "alice"][..], &replace].concat());
+    let of_second = last_credential(&setup);
+    for _ in 0..200 {
+        assert_eq!(call().await.text(), RESULT);
+        if last_credential(&setup) != of_second {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(setup.upstream.received().len() > calls);
+    assert_ne!(last_credential(&setup), of_second);
+    let listed: Value = setup.done(&["grants", "list", "--json"]).parse().unwrap();
+    let third = listed[0]["id"].as_str().unwrap().to_owned();
+    assert_ne!(third, second);
+    setup.done(&["grants", "revoke", &third]);
+    for _ in 0..200 {
+        response = call().await.text().to_owned();
+        if response != RESULT {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(response.contains("connect"), "{response}");
+    drop(of_first);
+    serving.stop();
+}
+
+#[tokio::test]
+async fn a_failed_command_is_on_the_record_as_failed() {
+    let setup = Setup::new(items().await).await;
+    setup.serve().stop();
+    setup.done(&["users", "block", "alice"]);
+    assert_eq!(setup.run(&["grants", "revoke", "nonsense"]).status.code(), Some(1));
+    let mut outcomes = Vec::new();
+    for file in fs::read_dir(setup.path("audit")).unwrap().map(|file| file.unwrap().path()) {
+        if !file.extension().is_some_and(|extension| extension == "jsonl") {
+            continue;
+        }
+        for line in fs::read_to_string(file).unwrap().lines() {
+            let record: Value = line.parse().unwrap();
+            if record["kind"] == "command" {
+                let member = |name: &str| record[name].as_str().unwrap().to_owned();
+                outcomes.push((member("command"), member("outcome")));
+            }
+        }
+    }
+    outcomes.sort();
+    let expected = [
+        ("grants revoke", "begun"),
+        ("grants revoke", "failed"),
+        ("serve", "succeeded"),
+        ("users block", "begun"),
+        ("users block", "succeeded"),
+    ];
+    let expected = expected.map(|(name, outcome)| (name.to_owned(), outcome.to_owned()));
+    assert_eq!(outcomes, expected);
+}
+
+#[tokio::test]
+async fn a_replaced_secret_is_read_without_a_restart() {
+    let setup = Setup::new(items().await).await;
+    let mut serving = setup.serve();
+    let token = setup.token("alice");
+    assert_eq!(setup.call(&token).await.status, 200);
+    fs::write(setup.path("crm.key"), "another-51bd0c77e2aa4930\n").unwrap();
+    serving.until("servers and rules were read again");
+    assert_eq!(setup.call(&token).await.status, 200);
+    assert_eq!(last_credential(&setup), "Bearer another-51bd0c77e2aa4930");
+    serving.stop();
+}
+
 #[tokio::test]
 async fn a_command_without_a_store_reaches_no_gateway_and_fails() {
     let setup = Setup::new(items().await).await;

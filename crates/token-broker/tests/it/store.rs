@@ -67,7 +67,18 @@ async fn x33_a_restored_backup_brings_no_revoked_token_back() {
     restore(&setup, &backup);
     let why = refused(&setup);
     assert!(why.contains("--recovered") && why.contains("older"), "X33 {why}");
-    // Again: a refusal changes nothing.
+    // Commands are run, say so, and change nothing in that.
+    for _ in 0..2 {
+        let block = setup.run(&["users", "block", "mallory"]);
+        assert!(block.status.success(), "X33");
+        assert!(text(&block.stderr).contains("--recovered"), "X33 {}", text(&block.stderr));
+    }
+    assert!(refused(&setup).contains("--recovered"), "X33");
+    // A start that fails later has accepted nothing.
+    let port = std::net::TcpListener::bind(setup.address).unwrap();
+    let failed = setup.run(&["serve", "--recovered"]);
+    assert!(text(&failed.stderr).contains("another process"), "X33 {}", text(&failed.stderr));
+    drop(port);
     assert!(refused(&setup).contains("--recovered"), "X33");
     let serving = Serving::start(&mut setup.command(&["serve", "--recovered"]));
     // All tokens have ended, also those that no one had revoked.
@@ -112,10 +123,54 @@ async fn another_store_is_not_used_by_mistake() {
     setup.configure("get_*", "");
     let why = refused(&setup);
     assert!(why.contains("another one") && why.contains("--recovered"), "X33 {why}");
-    // It was a mistake.
+    // It was no mistake: what other writers of the folder have noted counts no longer.
+    setup.done(&["users", "block", "mallory"]);
+    Serving::start(&mut setup.command(&["serve", "--recovered"])).stop();
+    setup.serve().stop();
+    setup.done(&["users", "block", "eve"]);
+    setup.serve().stop();
+    // Back: it is older than what was noted since.
     setup.store = "sqlite://token-broker.db".to_owned();
     setup.configure("get_*", "");
-    setup.serve().stop();
+    assert!(refused(&setup).contains("--recovered"), "X33");
+}
+
+#[tokio::test]
+async fn x33_a_store_that_was_replaced_under_a_gateway_lets_no_request_in() {
+    let setup = Setup::new(items().await).await;
+    let mut serving = setup.serve();
+    let token = setup.token("alice");
+    assert_eq!(setup.call(&token).await.status, 200, "X33");
+    setup.done(&["backup", "backup.db"]);
+    fs::rename(setup.path("backup.db"), setup.path("token-broker.db")).unwrap();
+    // It does not read what commands write from now on.
+    setup.until_status(&token, 503).await;
+    serving.until("revocation.feed_failed");
+    serving.stop();
+}
+
+#[tokio::test]
+async fn a_long_command_delays_no_block() {
+    let setup = Setup::new(items().await).await;
+    let serving = setup.serve();
+    let alice = setup.token("alice");
+    // It is stopped in its midst, with the first name of the commands.
+    let folder = tower_token_broker::audit::AuditFolder::open(
+        &setup.path("audit"),
+        &tower_token_broker::audit::WriterName::parse("commands").unwrap(),
+    )
+    .unwrap();
+    setup.done(&["users", "block", "alice"]);
+    setup.until_status(&alice, 401).await;
+    drop(folder);
+    serving.stop();
+    assert!(setup.done(&["audit", "verify", "audit"]).contains("commands-2"));
+    let reserved = setup
+        .command(&["serve"])
+        .env("TOKEN_BROKER__AUDIT__WRITER", "commands-2")
+        .output()
+        .unwrap();
+    assert_eq!(reserved.status.code(), Some(78));
 }
 
 #[tokio::test]
@@ -184,7 +239,9 @@ async fn keys_are_rotated_while_a_gateway_runs() {
     serving.stop();
     // With only the old key, nothing starts, and the error names the key that is missing.
     fs::write(&file, &old).unwrap();
-    let why = refused(&setup);
+    let wrong = setup.run(&["serve"]);
+    assert_eq!(wrong.status.code(), Some(78));
+    let why = text(&wrong.stderr);
     assert!(why.contains(listed[0]["id"].as_str().unwrap()), "{why}");
 }
 

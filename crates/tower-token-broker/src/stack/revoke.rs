@@ -180,6 +180,12 @@ impl Broker {
         self.loosen(was_known, RevocationChange::Unblocked(user.clone()), initiator).await
     }
 
+    /// Returns whether this process knows that a grant was revoked. A credential source asks before
+    /// it provides a credential that it has in memory: the user may have another grant since.
+    pub fn is_grant_revoked(&self, grant: &GrantId) -> bool {
+        self.0.revocations.is_grant_revoked(grant)
+    }
+
     /// Restores a revoked grant: recorded first, then stored, then in effect. A user who connects
     /// again gets a grant with a new ID, so nothing must be restored.
     ///

@@ -87,6 +87,7 @@ impl Checks<'_> {
             Ok((metadata, octets)) => {
                 let identity = FileIdentity::of(&metadata, &path);
                 let is_key = content == Content::Key;
+                self.paths.push(path.clone());
                 self.files.push((identity, UsedFile { key, at: file.at, is_key }));
                 if content != Content::Public && is_open_to_others(&metadata) {
                     // O283

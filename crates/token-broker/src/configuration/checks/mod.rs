@@ -13,7 +13,7 @@ mod store;
 mod tokens;
 mod url;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::files::{FileIdentity, UsedFile};
 use super::{
@@ -32,6 +32,8 @@ pub(super) struct Checks<'a> {
     folder: &'a Path,
     problems: &'a mut Problems,
     files: Vec<(FileIdentity, UsedFile)>,
+    /// Their paths.
+    paths: Vec<PathBuf>,
 }
 
 /// Returns the configuration, if there is no error.
@@ -40,11 +42,12 @@ pub(super) fn check(
     folder: &Path,
     problems: &mut Problems,
 ) -> Option<Configuration> {
-    let mut checks = Checks { folder, problems, files: Vec::new() };
+    let mut checks = Checks { folder, problems, files: Vec::new(), paths: Vec::new() };
     let gateway = checks.gateway(document);
     let tokens = document.tokens.as_located().and_then(|tokens| checks.tokens(tokens));
     let servers = checks.servers(document);
     checks.shared_files();
+    let files = checks.paths;
     let (gateway, (tokens, tokens_network)) = (gateway?, tokens?);
     problems.is_empty().then_some(Configuration {
         folder: folder.to_owned(),
@@ -58,6 +61,7 @@ pub(super) fn check(
         tokens,
         tokens_network,
         servers,
+        files,
         log_format: gateway.log_format,
         log_filter: gateway.log_filter,
     })

@@ -27,7 +27,7 @@ enum Subject<'a> {
     TokenIssued(IssuedToken<'a>),
     Connected(Connection<'a>),
     Disconnected(Connection<'a>),
-    Command { name: &'static str, target: Option<&'a str>, has_succeeded: bool },
+    Command { name: &'static str, target: Option<&'a str>, outcome: &'static str },
     Reloaded { what: Reloaded, policy: Option<PolicyDigest>, is_applied: bool },
     Revocation(&'a RevocationChange),
     SegmentsRemoved(RemovedSegments<'a>),
@@ -159,14 +159,19 @@ impl<'a> Note<'a> {
         Self::new(Subject::Disconnected(connection))
     }
 
+    /// A command begins, on `target` if it concerns one thing; for example `users block` on a user.
+    pub const fn command_begun(name: &'static str, target: Option<&'a str>) -> Self {
+        Self::new(Subject::Command { name, target, outcome: "begun" })
+    }
+
     /// A command ran, on `target` if it concerns one thing; for example `users block` on a user.
     pub const fn command(name: &'static str, target: Option<&'a str>) -> Self {
-        Self::new(Subject::Command { name, target, has_succeeded: true })
+        Self::new(Subject::Command { name, target, outcome: "succeeded" })
     }
 
     /// A command failed.
     pub const fn command_failed(name: &'static str, target: Option<&'a str>) -> Self {
-        Self::new(Subject::Command { name, target, has_succeeded: false })
+        Self::new(Subject::Command { name, target, outcome: "failed" })
     }
 
     /// A part of the configuration was replaced; of a policy, with the digest of its rules.
@@ -249,10 +254,10 @@ impl Subject<'_> {
             }
             Self::TokenIssued(token) => token.write(line),
             Self::Connected(connection) | Self::Disconnected(connection) => connection.write(line),
-            Self::Command { name, target, has_succeeded } => {
+            Self::Command { name, target, outcome } => {
                 line.word(Member::Command, name);
                 target.iter().for_each(|target| line.text(Member::Target, target));
-                line.word(Member::Outcome, success(*has_succeeded));
+                line.word(Member::Outcome, outcome);
             }
             Self::Reloaded { what, policy, is_applied } => {
                 line.word(Member::What, what.as_str());
