@@ -12,7 +12,7 @@ use super::{
 };
 use crate::StoreError;
 
-/// What an authorization code stands for. The code itself is not stored, only its [`LookupHash`].
+/// The meaning of an authorization code. The code itself is not stored, only its [`LookupHash`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Code {
@@ -165,6 +165,17 @@ impl RedeemCode {
         (idle_until, ends_at): (Timestamp, Timestamp),
     ) -> Self {
         Self { code, now, key, idle_until, ends_at }
+    }
+
+    /// Checks what every store checks before it begins a family.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`]
+    pub fn check(&self) -> Result<(), StoreError> {
+        match limits::octets(&self.key) {
+            Family::KEY_LENGTH => Ok(()),
+            _ => Err(StoreError::Invalid { field: "the family key", limit: Family::KEY_LENGTH }),
+        }
     }
 }
 

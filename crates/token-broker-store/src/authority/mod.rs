@@ -6,7 +6,7 @@
 //! compares them by a [`LookupHash`].
 //!
 //! # Example
-//! A code is redeemed once, and its token family begins. The second attempt is told apart.
+//! A code is redeemed once, and its token family begins. A second attempt is recognized.
 //! ```
 //! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
 //! use std::time::Duration;

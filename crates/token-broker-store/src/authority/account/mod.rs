@@ -34,16 +34,17 @@ pub struct LocalAccount {
 }
 
 impl LocalAccount {
+    /// Creates an enabled account of the first epoch. Only stores call this.
+    pub fn new(subject: &str, name: UserName, created_at: Timestamp) -> Self {
+        let (subject, enabled, must_change_password) = (subject.into(), true, false);
+        Self { subject, name, enabled, must_change_password, epoch: 1, created_at }
+    }
+
     /// Returns the account that is created by this request. Only stores call this.
     pub fn of(new: &NewAccount) -> Self {
-        Self {
-            subject: new.subject.clone(),
-            name: new.name.clone(),
-            enabled: true,
-            must_change_password: new.must_change_password,
-            epoch: 1,
-            created_at: new.now,
-        }
+        let mut account = Self::new(&new.subject, new.name.clone(), new.now);
+        account.must_change_password = new.must_change_password;
+        account
     }
 }
 

@@ -189,11 +189,12 @@ mod tests {
     #[test]
     fn hostile_names_are_refused() {
         use UserNameError::{Blank, Character, Length};
-        let long = "a".repeat(1 << 20);
+        let (long, longest) = ("a".repeat(1 << 20), "a".repeat(128));
+        let longer = format!("{longest}a");
         for (text, error) in [
             ("", Length),
             (long.as_str(), Length),
-            (&long[..129], Length),
+            (longer.as_str(), Length),
             (" a", Blank),
             ("a\u{a0}", Blank),
             ("a\0b", Character),
@@ -205,7 +206,7 @@ mod tests {
         ] {
             assert_eq!(UserName::parse(text), Err(error), "{text:.20?}");
         }
-        assert!(UserName::parse(&long[..128]).is_ok());
+        assert!(UserName::parse(&longest).is_ok());
         assert!(UserName::parse("👩 李明 'x'; --").is_ok());
     }
 }

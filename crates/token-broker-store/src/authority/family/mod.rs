@@ -15,8 +15,7 @@ pub use self::{
     store::{Advance, AdvanceFamily, FamilyStore},
     superseded::Superseded,
 };
-use super::{ClientId, Code, FamilyId, RedeemCode, limits};
-use crate::StoreError;
+use super::{ClientId, Code, FamilyId, RedeemCode};
 
 /// A token family: all tokens from one authorization. Refresh tokens are not stored: each is
 /// derived from the ID of the family, its generation, and the key of the family.
@@ -74,23 +73,40 @@ impl Family {
     /// Number of octets of a key.
     pub const KEY_LENGTH: usize = 32;
 
-    /// Returns the family that begins when this code is redeemed. Only stores call this.
-    pub fn begin(code: &Code, request: &RedeemCode) -> Self {
+    /// Creates a family without scopes, which is used until its absolute end. Only stores call
+    /// this.
+    pub fn new(
+        id: FamilyId,
+        user: User,
+        client: ClientId,
+        resource: Resource,
+        (created_at, ends_at): (Timestamp, Timestamp),
+    ) -> Self {
         Self {
-            id: code.family.clone(),
-            user: code.user.clone(),
-            client: code.client.clone(),
-            resource: code.resource.clone(),
-            scopes: code.scopes.clone(),
+            id,
+            user,
+            client,
+            resource,
+            scopes: Scopes::none(),
             generation: 1,
-            issued_at: request.now,
+            issued_at: created_at,
             superseded: Superseded::default(),
-            created_at: request.now,
-            last_used_at: request.now,
-            idle_until: request.idle_until,
-            ends_at: request.ends_at,
+            created_at,
+            last_used_at: created_at,
+            idle_until: ends_at,
+            ends_at,
             end: None,
         }
+    }
+
+    /// Returns the family that begins when this code is redeemed. Only stores call this.
+    pub fn begin(code: &Code, request: &RedeemCode) -> Self {
+        let (user, client) = (code.user.clone(), code.client.clone());
+        let times = (request.now, request.ends_at);
+        let mut family = Self::new(code.family.clone(), user, client, code.resource.clone(), times);
+        family.scopes = code.scopes.clone();
+        family.idle_until = request.idle_until;
+        family
     }
 
     /// Returns whether no refresh token is accepted any more: it was ended, or has expired.
@@ -120,13 +136,5 @@ impl Family {
         self.last_used_at = request.now;
         self.idle_until = request.idle_until;
         true
-    }
-}
-
-/// Checks the key of a family.
-pub(super) fn check_key(key: &Secret) -> Result<(), StoreError> {
-    match limits::octets(key) {
-        Family::KEY_LENGTH => Ok(()),
-        _ => Err(StoreError::Invalid { field: "the family key", limit: Family::KEY_LENGTH }),
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     StoreError,
     authority::{
         Code, CodeState, CodeStore, Family, KeyedFamily, LookupHash, RedeemCode, Redemption,
-        StoredCode, family::check_key,
+        StoredCode,
     },
 };
 
@@ -28,7 +28,7 @@ impl CodeStore for MemoryAuthority {
     }
 
     async fn redeem_code(&self, request: &RedeemCode) -> Result<Redemption, StoreError> {
-        check_key(&request.key)?;
+        request.check()?;
         let mut rows = self.rows.lock();
         let rows = &mut *rows;
         let Some(stored) = rows.codes.get_mut(&request.code) else {
