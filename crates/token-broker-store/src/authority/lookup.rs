@@ -1,6 +1,6 @@
 //! Keyed hashes, by which secrets are found that a store does not keep.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{constant_time, hmac, rand};
 use tower_token_broker::Secret;
@@ -29,7 +29,7 @@ const LENGTH: usize = 32;
 /// assert_ne!(key.code(&value), LookupKey::generate().code(&value));
 /// ```
 #[derive(Clone)]
-pub struct LookupKey(hmac::Key);
+pub struct LookupKey(Arc<hmac::Key>);
 
 impl LookupKey {
     /// Creates a random key.
@@ -45,7 +45,7 @@ impl LookupKey {
 
     /// Creates a key of these octets, which must be random. Only stores call this.
     pub fn new(octets: &[u8; LENGTH]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, octets))
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, octets)))
     }
 
     /// Hashes an authorization code.

@@ -90,7 +90,8 @@ pub trait SessionStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Session>, StoreError>> + Send;
 
     /// Sets when the browser was last seen, and returns whether there is such a session. An instant
-    /// before the stored one changes nothing. The expiry does not change.
+    /// before the stored one changes nothing. The expiry does not change. Each call writes: once in
+    /// a minute is enough.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]
