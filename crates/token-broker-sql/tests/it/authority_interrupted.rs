@@ -116,3 +116,47 @@ async fn a_step_that_is_not_polled_does_not_begin() {
     store.close().await;
     assert_eq!(place.run("SELECT COUNT(*) FROM sessions"), "0");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_statement_that_a_deadlock_ended_is_run_again() {
+    use sqlx::{Connection as _, PgConnection};
+
+    let Some(place) = Place::postgres().await else { return };
+    let Place::Postgres { url, schema } = &place else { return };
+    let store = place.open(&keys()).await;
+    fill(&store, "alice").await;
+    fill(&store, "bob").await;
+    let change = |id: &str| {
+        let sql = format!("UPDATE {schema}.families SET client = client WHERE id = 'f-{id}'");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+    };
+    // The statement updates the rows in their order on the disk: alice first.
+    let mut other = PgConnection::connect(url).await.unwrap();
+    let mut watching = PgConnection::connect(url).await.unwrap();
+    let mut changes = other.begin().await.unwrap();
+    change("bob").execute(&mut *changes).await.unwrap();
+    let end = FamilyEnd::new(FamilyEndReason::User, after(1));
+    let request = EndFamilies::new(FamilyFilter::all(), end);
+    let ending = store.end_families(&request);
+    let closing = async {
+        let waits = format!(
+            "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+             AND query LIKE 'UPDATE families%' AND pid IN (SELECT pid FROM pg_locks \
+             JOIN pg_class ON pg_class.oid = relation \
+             WHERE relnamespace = '{schema}'::regnamespace)"
+        );
+        loop {
+            let query = sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(waits.clone()));
+            if query.fetch_one(&mut watching).await.unwrap() > 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        // Both wait for each other, until PostgreSQL ends the one that waited first.
+        change("alice").execute(&mut *changes).await.unwrap();
+        changes.commit().await.unwrap();
+    };
+    let (ended, ()) = tokio::join!(ending, closing);
+    assert_eq!(ended.unwrap().len(), 2);
+    store.close().await;
+}
