@@ -85,15 +85,15 @@ impl From<Failure> for SqlError {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Unreadable => Self::Unreadable,
-            Failure::Unreachable(_) | Failure::Taken => Self::Unreachable,
+            Failure::Unreachable(_) | Failure::Taken | Failure::Deadlock => Self::Unreachable,
         }
     }
 }
 
-/// Failures of single rows are mapped where the grant is known.
+/// Failures of single rows are mapped where the row is known.
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
-        tracing::debug!(%failure, "a step of the store of grants failed");
+        tracing::debug!(%failure, "a step of the store failed");
         Self::Unreachable
     }
 }

@@ -1,8 +1,10 @@
 //! The stores of the broker on SQLite and PostgreSQL, with tokens encrypted at rest.
 //!
-//! [`SqlStore`] keeps grants, revocations and blocks, and the keys that seal client-held state. All
-//! processes that open one database share them. Tokens are sealed with a data key for each grant,
-//! which a key-encryption key wraps: see [`token_broker_store::sealing`].
+//! [`SqlStore`] keeps grants, revocations and blocks, the rows of the authorization server, and the
+//! keys that seal client-held state. All processes that open one database share them. Tokens are
+//! sealed with a data key for each grant, which a key-encryption key wraps: see
+//! [`token_broker_store::sealing`]. Keys of token families, password hashes and signing keys are
+//! sealed in the same way; codes, cookies and client secrets are kept as keyed hashes only.
 //!
 //! # Example
 //! A grant survives a restart, and opens only with the key that sealed it.
@@ -43,6 +45,7 @@
 //! # Cancellation
 //! Steps that write run in tasks of the store: a future that is dropped does not interrupt them.
 
+mod authority;
 mod backup;
 mod database;
 mod error;

@@ -13,6 +13,10 @@ const GRANTED: usize = 16 * 1_024;
 const REFRESH_TOKEN: usize = 16 * 1_024;
 const ACCESS_TOKEN: usize = 64 * 1_024;
 const ACCESS_TOKENS: usize = 256;
+/// Of the ID of a client.
+pub(crate) const CLIENT: usize = 2_048;
+/// Of other IDs of the authority.
+pub(crate) const ID: usize = 255;
 /// Of an issuer and of an ID in an entry of the revocations.
 pub(crate) const REVOKED: usize = 16 * 1_024;
 

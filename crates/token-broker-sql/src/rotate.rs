@@ -7,6 +7,7 @@ use token_broker_store::{
 use tower_token_broker::principal::{GrantId, User};
 
 use crate::{
+    authority::{self, SealedTable},
     database::{Failure, Row, Value},
     error::SqlError,
     keys,
@@ -21,6 +22,10 @@ const OLD_GRANTS: &str = "SELECT id, issuer, subject, server, account FROM grant
     WHERE key_id <> $1 AND id > $2 ORDER BY id LIMIT $3";
 const KEYS_IN_USE: &str = "SELECT key_id, CAST(SUM(uses) AS BIGINT) FROM (\
     SELECT key_id, COUNT(*) AS uses FROM grants WHERE key_id IS NOT NULL GROUP BY key_id \
+    UNION ALL SELECT key_id, COUNT(*) AS uses FROM families WHERE key_id IS NOT NULL \
+    GROUP BY key_id \
+    UNION ALL SELECT key_id, COUNT(*) AS uses FROM accounts GROUP BY key_id \
+    UNION ALL SELECT key_id, COUNT(*) AS uses FROM signing_keys GROUP BY key_id \
     UNION ALL SELECT key_id, COUNT(*) AS uses FROM sealing_keys GROUP BY key_id\
     ) AS counted GROUP BY key_id ORDER BY key_id";
 
@@ -59,6 +64,9 @@ pub(crate) async fn rotate(
         let before = state.rewrapped;
         state.unreadable = 0;
         rotate_grants(store, &mut state, &mut progress).await?;
+        for table in &authority::TABLES {
+            rotate_table(store, table, &mut state, &mut progress).await?;
+        }
         // Last: while it is wrapped with the old key, that key opens the store.
         keys::rewrap(store, &mut state).await?;
         count(store, &mut state).await?;
@@ -93,6 +101,37 @@ async fn rotate_grants(
                 Ok(false) => {}
                 Err(StoreError::Unreadable { .. }) => state.unreadable += 1,
                 Err(_) => return Err(SqlError::Unreachable),
+            }
+        }
+        count(store, state).await?;
+        progress(state);
+    }
+}
+
+async fn rotate_table(
+    store: &SqlStore,
+    table: &SealedTable,
+    state: &mut RotateProgress,
+    progress: &mut (impl FnMut(&RotateProgress) + Send),
+) -> Result<(), SqlError> {
+    let current = store.keys.current();
+    // An ID may be empty: the first page begins before it.
+    let mut after: Option<String> = None;
+    loop {
+        let values = [
+            Value::Text(current.as_str()),
+            Value::OptionalText(after.as_deref()),
+            Value::from(PAGE),
+        ];
+        let rows = store.within(store.database.read(table.select_old, &values)).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = Some(last.text(0)?);
+        for row in &rows {
+            match store.rewrap_row(table, row).await? {
+                Some(true) => state.rewrapped += 1,
+                // Ended, or wrapped by another rotation.
+                Some(false) => {}
+                None => state.unreadable += 1,
             }
         }
         count(store, state).await?;

@@ -4,6 +4,7 @@ use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use token_broker_store::{
     GrantRef,
+    authority::LookupKey,
     sealing::{BoxKeyWrap, KeyWrap},
 };
 use tower_token_broker::{
@@ -27,15 +28,18 @@ use crate::{
     url::StoreUrl,
 };
 
-/// A store of grants and revocations in a database. Cheap to clone; clones share the connections.
+/// A store of grants, revocations and the authority's rows in a database. Cheap to clone; clones
+/// share the connections.
 ///
-/// It implements [`GrantStore`](token_broker_store::GrantStore) and
+/// It implements [`GrantStore`](token_broker_store::GrantStore),
+/// [`AuthorityStore`](token_broker_store::authority::AuthorityStore) and
 /// [`RevocationStore`](tower_token_broker::revocation::RevocationStore).
 #[derive(Clone)]
 #[must_use = "does nothing unless it is used"]
 pub struct SqlStore {
     pub(crate) database: Database,
     pub(crate) keys: BoxKeyWrap,
+    pub(crate) lookup_key: LookupKey,
     pub(crate) clock: Clock,
     pub(crate) ages: Arc<Ages>,
     pub(crate) timeout: Duration,
@@ -59,9 +63,11 @@ impl SqlStore {
         let file = url.file().and_then(StoreFile::of);
         schema::migrate(url, &database).await?;
         let clock = Clock::system();
-        let store = Self {
+        let mut store = Self {
             database,
             keys: BoxKeyWrap::new(keys),
+            // Replaced below, before the store is returned.
+            lookup_key: LookupKey::generate(),
             ages: Arc::new(Ages::new(&clock)),
             clock,
             timeout: url.timeout,
@@ -69,7 +75,7 @@ impl SqlStore {
             file,
             tasks: Tasks::new(),
         };
-        keys::prepare(&store, url).await?;
+        store.lookup_key = keys::prepare(&store, url).await?;
         Ok(store)
     }
 
@@ -215,18 +221,22 @@ impl SqlStore {
         }
     }
 
-    /// Runs a step that writes to its end, even if its caller is dropped.
-    pub(crate) async fn owned<T, E>(
+    /// Runs a step that writes to its end, even if its caller is dropped. The step begins at once,
+    /// and is no part of the future that waits for it, which is small.
+    pub(crate) fn owned<T, E>(
         &self,
         step: impl Future<Output = Result<T, E>> + Send + 'static,
-    ) -> Result<T, E>
+    ) -> impl Future<Output = Result<T, E>> + Send
     where
         T: Send + 'static,
         E: From<Failure> + Send + 'static,
     {
-        match self.tasks.spawn("store step", step).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Failure::Unreachable("the step did not end".into()).into()),
+        let task = self.tasks.spawn("store step", step);
+        async move {
+            match task.await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Failure::Unreachable("the step did not end".into()).into()),
+            }
         }
     }
 

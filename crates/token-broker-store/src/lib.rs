@@ -4,6 +4,8 @@
 //!   them. [`MemoryGrants`] is a store in memory; [`BoxGrantStore`] is a store of any type.
 //! - [`MemoryRevocations`] is a
 //!   [`RevocationStore`](tower_token_broker::revocation::RevocationStore) in memory.
+//! - [`authority`] has the stores of the authorization server: clients, codes, token families,
+//!   browser sessions, local accounts and signing keys.
 //! - [`sealing`] encrypts what a store keeps.
 //! - `contract` (feature `contract`) has the laws that every store must keep, as tests.
 //!
@@ -31,6 +33,7 @@
 //! # });
 //! ```
 
+pub mod authority;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod grants;

@@ -41,6 +41,9 @@ pub(crate) enum Failure {
     Taken,
     /// A column does not have the expected content.
     Unreadable,
+    /// The database ended the statement, because it and another one waited for each other. Nothing
+    /// was changed.
+    Deadlock,
     /// Everything else; with a text for the operator, which has no bound value.
     Unreachable(Box<str>),
 }
@@ -172,6 +175,9 @@ impl From<sqlx::Error> for Failure {
             if refused.is_unique_violation() || exists {
                 return Self::Taken;
             }
+            if refused.code().as_deref() == Some(DEADLOCK) {
+                return Self::Deadlock;
+            }
             // Without details, which may have values.
             return Self::Unreachable(refused.message().into());
         }
@@ -181,6 +187,9 @@ impl From<sqlx::Error> for Failure {
         Self::Unreachable(error.to_string().into())
     }
 }
+
+/// SQLSTATE of a deadlock in PostgreSQL. SQLite has one writer at a time.
+const DEADLOCK: &str = "40P01";
 
 /// Bounds a step. What the database does with a step that takes longer is not known.
 pub(crate) async fn within<T>(
@@ -196,6 +205,7 @@ impl std::fmt::Display for Failure {
         f.write_str(match self {
             Self::Taken => "a row with this key exists",
             Self::Unreadable => "a column is not readable",
+            Self::Deadlock => "another process changed the rows at the same time",
             Self::Unreachable(reason) => reason,
         })
     }

@@ -1,6 +1,7 @@
 //! Bound values and the columns of rows.
 
 use sqlx::{Executor, Postgres, Row as _, Sqlite, postgres::PgRow, sqlite::SqliteRow};
+use tower_token_broker::clock::Timestamp;
 
 use super::{Failure, Rows};
 
@@ -83,6 +84,28 @@ impl Row {
         self.optional_int(column)?
             .map(|number| number.try_into().map_err(|_| Failure::Unreadable))
             .transpose()
+    }
+}
+
+impl Row {
+    pub(crate) fn time(&self, column: usize) -> Result<Timestamp, Failure> {
+        self.number(column).map(Timestamp::from_unix_millis)
+    }
+
+    pub(crate) fn optional_time(&self, column: usize) -> Result<Option<Timestamp>, Failure> {
+        Ok(self.optional_number(column)?.map(Timestamp::from_unix_millis))
+    }
+}
+
+impl From<Timestamp> for Value<'_> {
+    fn from(time: Timestamp) -> Self {
+        time.unix_millis().into()
+    }
+}
+
+impl From<Option<Timestamp>> for Value<'_> {
+    fn from(time: Option<Timestamp>) -> Self {
+        time.map(Timestamp::unix_millis).into()
     }
 }
 

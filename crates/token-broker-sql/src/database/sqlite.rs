@@ -59,7 +59,9 @@ pub(super) async fn open_file(url: &StoreUrl, path: &Path) -> Result<Database, O
     };
     let writer = connect(&pool(1), &options).await.map_err(|failure| match failure {
         Failure::Unreachable(reason) => refused(reason.into()),
-        Failure::Taken | Failure::Unreadable => refused("it is not readable".into()),
+        Failure::Taken | Failure::Unreadable | Failure::Deadlock => {
+            refused("it is not readable".into())
+        }
     })?;
     let feed = pool(1).connect_lazy_with(options.clone());
     Ok(Database::Sqlite { writer, readers: pool(READERS).connect_lazy_with(options), feed })

@@ -14,7 +14,7 @@ mod held {
     use crate::support::{Place, keys};
 
     pub(crate) struct Held {
-        store: SqlStore,
+        pub(super) store: SqlStore,
         _place: Option<Place>,
     }
 
@@ -92,20 +92,100 @@ mod held {
     }
 }
 
+/// The authority's traits, passed on to the store that is held.
+mod held_authority {
+    use token_broker_store::{StoreError, authority::*};
+    use tower_token_broker::{clock::Timestamp, principal::User};
+
+    use super::held::Held;
+
+    macro_rules! pass_on {
+        ($($trait:ident { $(fn $method:ident($($name:ident: $type:ty),*) -> $result:ty;)+ })+) => {
+            $(
+                impl $trait for Held {
+                    $(
+                        async fn $method(&self, $($name: $type),*) -> Result<$result, StoreError> {
+                            self.store.$method($($name),*).await
+                        }
+                    )+
+                }
+            )+
+        };
+    }
+
+    pass_on! {
+        AuthorityStore {
+            fn lookup_key() -> LookupKey;
+        }
+        ClientStore {
+            fn register_client(request: &RegisterClient) -> Registration;
+            fn client(id: &ClientId) -> Option<Client>;
+            fn mark_client_used(id: &ClientId, now: Timestamp) -> bool;
+            fn clients(page: &PageRequest) -> Page<Client>;
+            fn remove_client(id: &ClientId) -> bool;
+            fn remove_unused_clients(before: Timestamp, limit: usize) -> usize;
+        }
+        CodeStore {
+            fn put_code(hash: &LookupHash, code: &Code) -> ();
+            fn code(hash: &LookupHash) -> Option<StoredCode>;
+            fn redeem_code(request: &RedeemCode) -> Redemption;
+            fn end_code(hash: &LookupHash, now: Timestamp) -> bool;
+            fn remove_codes(before: Timestamp, limit: usize) -> usize;
+        }
+        FamilyStore {
+            fn family(id: &FamilyId) -> Option<KeyedFamily>;
+            fn advance_family(request: &AdvanceFamily) -> Advance;
+            fn end_family(id: &FamilyId, end: FamilyEnd) -> bool;
+            fn end_families(request: &EndFamilies) -> Vec<FamilyId>;
+            fn families(filter: &FamilyFilter, page: &PageRequest) -> Page<Family>;
+            fn remove_families(before: Timestamp, limit: usize) -> usize;
+        }
+        SessionStore {
+            fn put_session(hash: &LookupHash, session: &Session) -> ();
+            fn session(hash: &LookupHash, now: Timestamp) -> Option<Session>;
+            fn touch_session(hash: &LookupHash, now: Timestamp) -> bool;
+            fn end_session(hash: &LookupHash) -> bool;
+            fn end_sessions(user: &User) -> u64;
+            fn remove_sessions(before: Timestamp, limit: usize) -> usize;
+        }
+        AccountStore {
+            fn create_account(account: &NewAccount) -> AccountCreation;
+            fn create_first_account(request: &CreateFirstAccount) -> FirstAccount;
+            fn put_first_account_link(link: &LookupHash, expires_at: Timestamp) -> ();
+            fn first_account_link(link: &LookupHash, now: Timestamp) -> LinkState;
+            fn account(subject: &str) -> Option<LocalAccount>;
+            fn account_by_name(name: &UserName) -> Option<AccountWithPassword>;
+            fn set_password(request: &SetPassword) -> Option<LocalAccount>;
+            fn rehash_password(account: &AccountWithPassword) -> bool;
+            fn enable_account(subject: &str) -> Option<LocalAccount>;
+            fn disable_account(subject: &str) -> Option<LocalAccount>;
+            fn accounts(page: &PageRequest) -> Page<LocalAccount>;
+        }
+        SigningKeyStore {
+            fn signing_keys() -> SigningKeySet;
+            fn add_signing_key(request: &AddSigningKey) -> bool;
+            fn remove_signing_keys(before: Timestamp) -> usize;
+        }
+    }
+}
+
 mod sqlite_file {
     use super::held::file;
+    token_broker_store::authority_store_contract!(file);
     token_broker_store::grant_store_contract!(file);
     token_broker_store::revocation_store_contract!(file);
 }
 
 mod sqlite_memory {
     use super::held::memory;
+    token_broker_store::authority_store_contract!(memory);
     token_broker_store::grant_store_contract!(memory);
     token_broker_store::revocation_store_contract!(memory);
 }
 
 mod postgres {
     use super::held::postgres;
+    token_broker_store::authority_store_contract!(postgres);
     token_broker_store::grant_store_contract!(postgres);
     token_broker_store::revocation_store_contract!(postgres);
 }

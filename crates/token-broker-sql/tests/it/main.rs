@@ -3,6 +3,12 @@
 //! The stores of SQLite and PostgreSQL.
 
 mod at_rest;
+mod authority_at_rest;
+mod authority_changed_rows;
+mod authority_interrupted;
+mod authority_processes;
+mod authority_rotation;
+mod authority_support;
 mod backup;
 mod contract;
 mod hostile_text;

@@ -74,7 +74,7 @@ async fn processes_that_open_an_empty_store_share_it() {
                 assert!(store.load(&key(&format!("user{number}"))).await.unwrap().is_some());
             }
         }
-        assert_eq!(place.run("SELECT COUNT(*) FROM sealing_keys"), "1", "one key for all");
+        assert_eq!(place.run("SELECT COUNT(*) FROM sealing_keys"), "2", "two keys for all");
         for store in stores {
             store.close().await;
         }
@@ -103,9 +103,14 @@ async fn a_store_of_the_first_version_is_extended_and_keeps_its_grants() {
         let store = place.open(&keys).await;
         store.put(grant("alice")).await.unwrap();
         store.close().await;
-        place.run("DROP TABLE witnesses");
-        place.run("DROP TABLE recoveries");
-        place.run("UPDATE token_broker_schema SET version = 1");
+        place.run(
+            "DROP TABLE witnesses; DROP TABLE recoveries; \
+             DROP TABLE authority_counters; DROP TABLE clients; \
+             DROP TABLE codes; DROP TABLE families; DROP TABLE sessions; DROP TABLE accounts; \
+             DROP TABLE first_account_link; DROP TABLE signing_keys; \
+             DELETE FROM sealing_keys WHERE purpose = 'lookup'; \
+             UPDATE token_broker_schema SET version = 1",
+        );
         let store = place.open(&keys).await;
         assert!(store.load(&key("alice")).await.unwrap().is_some());
         let mark = note(&store, StoreMark::new()).await;

@@ -34,7 +34,8 @@
 //! ```
 //!
 //! # Use
-//! [`grant_store_contract!`](crate::grant_store_contract) and
+//! [`grant_store_contract!`](crate::grant_store_contract),
+//! [`authority_store_contract!`](crate::authority_store_contract) and
 //! [`revocation_store_contract!`](crate::revocation_store_contract) create one test for each law.
 //! Their argument is an async function that creates an empty store. The tests need `tokio` with the
 //! features `macros` and `rt-multi-thread`.
@@ -81,6 +82,7 @@ macro_rules! ensure_eq {
     };
 }
 
+pub mod authority;
 pub mod grants;
 pub mod revocations;
 
@@ -94,7 +96,7 @@ pub enum ContractError {
         /// The difference from what the law requires.
         how: Box<str>,
     },
-    /// The store of grants failed where the law requires success.
+    /// The store of grants or of the authority failed where the law requires success.
     #[error("the store failed: {0}")]
     Grants(#[from] StoreError),
     /// The store of revocations failed where the law requires success.
@@ -187,6 +189,72 @@ macro_rules! revocation_store_contract {
                 equal_entries_have_places_of_their_own,
                 concurrent_appends_are_read_once_in_order,
                 no_entry_appears_before_a_read_place,
+            ]
+        );
+    };
+}
+
+/// Creates one test for each law of an [`AuthorityStore`](crate::authority::AuthorityStore). The
+/// argument is an async function without parameters that returns an empty store.
+#[macro_export]
+macro_rules! authority_store_contract {
+    ($make:path) => {
+        $crate::__contract_tests!(
+            authority,
+            $make,
+            [
+                a_client_keeps_every_field,
+                hostile_clients_are_kept_or_refused,
+                a_client_secret_matches_only_its_client,
+                a_client_id_is_taken_once,
+                the_number_of_clients_is_bounded,
+                the_last_use_of_a_client_rises,
+                unused_clients_are_removed_after_their_time,
+                pages_of_clients_cover_all_once,
+                a_code_keeps_every_field,
+                hostile_codes_are_refused,
+                a_code_is_found_by_its_value_only,
+                a_code_is_redeemed_once,
+                concurrent_redemptions_yield_one,
+                an_expired_code_is_not_redeemed,
+                an_ended_code_is_not_redeemed,
+                a_refused_redemption_leaves_the_code_unused,
+                expired_codes_are_removed_in_pages,
+                the_current_generation_begins_the_next,
+                a_stale_generation_begins_none,
+                concurrent_uses_begin_one_generation,
+                an_expired_family_begins_no_generation,
+                an_ended_family_has_no_key,
+                no_generation_begins_after_the_end,
+                an_unknown_family_is_not_found,
+                families_are_listed_by_user_and_client,
+                pages_of_families_cover_all_once,
+                all_selected_families_are_ended,
+                ended_families_are_removed_in_pages,
+                a_session_keeps_every_field,
+                a_session_is_found_by_its_value_only,
+                an_expired_session_is_not_found,
+                the_last_sight_of_a_session_rises,
+                a_session_is_ended_once,
+                all_sessions_of_a_user_are_ended,
+                expired_sessions_are_removed_in_pages,
+                an_account_keeps_every_field,
+                a_user_name_is_taken_in_each_case,
+                concurrent_accounts_of_one_name_yield_one,
+                a_new_password_raises_the_epoch,
+                a_rehash_overwrites_no_new_password,
+                disabling_raises_the_epoch,
+                pages_of_accounts_cover_all_once,
+                the_link_creates_the_first_account_once,
+                an_invalid_link_creates_no_account,
+                a_link_creates_no_second_account,
+                concurrent_first_accounts_yield_one,
+                signing_keys_keep_every_field,
+                hostile_signing_keys_are_refused,
+                a_signing_key_is_added_at_its_generation,
+                times_of_other_keys_change_with_a_new_one,
+                concurrent_rotations_add_one_key,
+                signing_keys_are_removed_after_their_time,
             ]
         );
     };

@@ -157,7 +157,7 @@ pub trait GrantStore: Send + Sync + 'static {
 #[non_exhaustive]
 pub enum StoreError {
     /// The store can't be reached at the moment, or failed.
-    #[error("the store of the grants can't be reached")]
+    #[error("the store can't be reached")]
     Unreachable,
     /// The lease is not the last one, or its version is not the current one.
     #[error("the lease on version {version} of grant {} was overtaken", grant.as_str())]
@@ -174,8 +174,25 @@ pub enum StoreError {
         /// ID of the grant.
         grant: GrantId,
     },
-    /// A field is longer than a store keeps, or contains NUL.
-    #[error("{field} has more than {limit} bytes, or contains NUL")]
+    /// A row of the authority can't be decrypted, or is not as it was written: the key that is
+    /// needed was removed, or the row was changed. Other rows are not affected.
+    #[error("{kind} {id} can't be read: its key is missing, or it was changed")]
+    UnreadableRow {
+        /// Kind of the row.
+        kind: &'static str,
+        /// ID of the row, which is no secret.
+        id: Box<str>,
+    },
+    /// There is a row of the authority with this ID already.
+    #[error("there is a {kind} {id} already")]
+    Exists {
+        /// Kind of the row.
+        kind: &'static str,
+        /// ID of the row, which is no secret.
+        id: Box<str>,
+    },
+    /// A field is longer than a store keeps, or contains NUL, or a URI a control character.
+    #[error("{field} has more than {limit} bytes, or contains characters that are not allowed")]
     Invalid {
         /// Name of the field.
         field: &'static str,
@@ -191,6 +208,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Creates the error of a row that is not readable. Only stores call this.
+    pub fn unreadable_row(kind: &'static str, id: &str) -> Self {
+        Self::UnreadableRow { kind, id: id.into() }
+    }
+
+    /// Creates the error of an ID that belongs to another row. Only stores call this.
+    pub fn exists(kind: &'static str, id: &str) -> Self {
+        Self::Exists { kind, id: id.into() }
+    }
+
     /// Creates the error of a lease that was overtaken.
     pub fn overtaken(lease: &Lease) -> Self {
         Self::Overtaken { grant: lease.grant.id.clone(), version: lease.version }

@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "each method has only some of the faults")]
+mod faulty_authority;
+#[expect(clippy::wildcard_enum_match_arm, reason = "each method has only some of the faults")]
 mod faulty_grants;
 #[expect(clippy::wildcard_enum_match_arm, reason = "each method has only some of the faults")]
 mod faulty_revocations;

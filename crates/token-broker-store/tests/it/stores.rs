@@ -26,6 +26,21 @@ mod boxed_grants {
     }
 }
 
+mod memory_authority {
+    use token_broker_store::authority::MemoryAuthority;
+
+    async fn make() -> MemoryAuthority {
+        MemoryAuthority::new()
+    }
+
+    token_broker_store::authority_store_contract!(make);
+
+    #[test]
+    fn debug_names_the_type() {
+        assert_eq!(format!("{:?}", MemoryAuthority::default()), "MemoryAuthority { .. }");
+    }
+}
+
 mod memory_revocations {
     use token_broker_store::MemoryRevocations;
 

@@ -277,8 +277,8 @@ async fn x20_a_rotation_that_is_killed_is_continued_by_the_next() {
     setup.done(&["keys", "rotate"]);
     let listed: Value = setup.done(&["keys", "list", "--json"]).parse().unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 1, "X20 {listed}");
-    // One key for each grant, and that of client-held state.
-    assert_eq!(listed[0]["uses"], GRANTS + 1, "X20 {listed}");
+    // One key for each grant, that of client-held state, and that of the hashes.
+    assert_eq!(listed[0]["uses"], GRANTS + 2, "X20 {listed}");
     let new = fs::read_to_string(setup.path("token-broker.key")).unwrap();
     let keys = KeyRing::parse(new.lines().next().unwrap()).unwrap();
     let store = SqlStore::open(&StoreUrl::parse(&url).unwrap(), keys).await.unwrap();

@@ -1,0 +1,105 @@
+//! The stores of the authorization server.
+//!
+//! Each change is one statement that compares what it replaces, or a transaction of some. In a
+//! transaction, a row of `authority_counters` is locked before other rows, so that no two wait for
+//! each other. Secrets are sealed before it begins.
+
+mod accounts;
+mod clients;
+mod codes;
+mod families;
+mod sealed;
+mod sessions;
+mod signing_keys;
+
+use aws_lc_rs::constant_time;
+use token_broker_store::{
+    StoreError,
+    authority::{AuthorityStore, LookupKey},
+    sealing::SealingContext,
+};
+use tower_token_broker::principal::{Resource, Scopes};
+
+pub(crate) use self::sealed::{SealedTable, TABLES};
+use crate::{
+    database::{Changes, Failure, Row, Value},
+    store::SqlStore,
+};
+
+/// How often a statement is run again after a deadlock. Each time, another one has ended.
+const ATTEMPTS: u32 = 10;
+
+/// Changes a counter, locks it, and returns its value.
+const COUNT: &str =
+    "UPDATE authority_counters SET value = value + $2 WHERE name = $1 RETURNING value";
+const COUNT_IF: &str = "UPDATE authority_counters SET value = value + 1 \
+    WHERE name = $1 AND value = $2 RETURNING value";
+
+impl AuthorityStore for SqlStore {
+    async fn lookup_key(&self) -> Result<LookupKey, StoreError> {
+        Ok(self.lookup_key.clone())
+    }
+}
+
+impl SqlStore {
+    /// Authenticates the columns of a row that never change.
+    fn mac(&self, row: &SealingContext) -> [u8; 32] {
+        self.lookup_key.authenticate(row)
+    }
+
+    /// Returns whether the columns of a row are as they were written.
+    fn is_authentic(&self, row: &SealingContext, mac: &[u8]) -> bool {
+        constant_time::verify_slices_are_equal(&self.mac(row), mac).is_ok()
+    }
+
+    /// Runs one statement that writes, and returns the rows that it returns. Two that change
+    /// several rows may wait for each other: one of them is run again.
+    async fn write(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, Failure> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            match self.within(self.database.write(sql, values)).await {
+                Err(Failure::Deadlock) if attempt < ATTEMPTS => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn read(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, Failure> {
+        self.within(self.database.read(sql, values)).await
+    }
+}
+
+/// Raises or lowers a counter, and returns its new value.
+async fn count(changes: &mut Changes, name: &'static str, by: i64) -> Result<u64, Failure> {
+    let rows = changes.run(COUNT, &[Value::Text(name), Value::Int(by)]).await?;
+    rows.first().ok_or(Failure::Unreadable)?.number(0)
+}
+
+/// Raises a counter, if it has this value, and returns whether it had.
+async fn count_if(changes: &mut Changes, name: &'static str, is: u64) -> Result<bool, Failure> {
+    let rows = changes.run(COUNT_IF, &[Value::Text(name), Value::from(is)]).await?;
+    Ok(!rows.is_empty())
+}
+
+fn resource(row: &Row, column: usize) -> Result<Resource, Failure> {
+    let resource = Resource::parse(&row.text(column)?).map_err(|_| Failure::Unreadable)?;
+    Ok(resource)
+}
+
+fn scopes(row: &Row, column: usize) -> Result<Scopes, Failure> {
+    Scopes::parse(&row.text(column)?).map_err(|_| Failure::Unreadable)
+}
+
+fn contended() -> StoreError {
+    Failure::Unreachable("other processes changed the row each time".into()).into()
+}
+
+/// Makes the error of a row: what is unreadable in it concerns no other one.
+fn of_row(kind: &'static str, id: &str) -> impl FnOnce(Failure) -> StoreError + use<> {
+    let id: Box<str> = id.into();
+    move |failure| match failure {
+        Failure::Unreadable => StoreError::unreadable_row(kind, &id),
+        other @ (Failure::Taken | Failure::Deadlock | Failure::Unreachable(_)) => other.into(),
+    }
+}
