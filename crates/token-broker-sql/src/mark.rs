@@ -31,7 +31,7 @@ const RECOVER: &str = "UPDATE recoveries SET count = 1 + \
 pub struct StoreMark {
     witness: Box<str>,
     stamp: Option<Box<str>>,
-    /// What the stamp is about to become.
+    /// The next stamp, if a note was begun.
     next: Option<Box<str>>,
     recoveries: u64,
     /// The last revocation.

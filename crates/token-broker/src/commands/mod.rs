@@ -232,7 +232,7 @@ impl<'a> Session<'a> {
     }
 
     /// Ends what the target names. What takes effect without a record is done, too: the command
-    /// goes on, and reports it at its end.
+    /// continues, and reports it at its end.
     async fn revoke(&self, target: RevocationTarget) -> Result<(), CommandError> {
         let revoked = self.broker.revoke(target, &self.initiator).await;
         match revoked {

@@ -34,7 +34,7 @@ pub(super) struct Watched {
     fixed: Option<toml::Table>,
 }
 
-/// What changes when a file is written or replaced.
+/// Length and time of a file: one of them changes when it is written or replaced.
 type FileState = (u64, Option<SystemTime>);
 
 impl Watched {

@@ -221,7 +221,7 @@ async fn a_replaced_grant_is_used_at_once_and_a_revoked_one_no_longer() {
     assert!(response.contains("connect"), "{response}\n{}", serving.stop());
     drop(two);
     let endpoint = TokenEndpoint::start(3600).await;
-    // The refresh token of a new endpoint, behind the same configuration.
+    // The refresh token of a new endpoint, after the same first token.
     setup.configure("get_*", &setup.mail(&endpoint.server.url("/token")));
     let second = setup.add_grant("alice");
     assert_ne!(first, second);

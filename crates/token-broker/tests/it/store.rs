@@ -67,7 +67,7 @@ async fn x33_a_restored_backup_brings_no_revoked_token_back() {
     restore(&setup, &backup);
     let why = refused(&setup);
     assert!(why.contains("--recovered") && why.contains("older"), "X33 {why}");
-    // Commands are run, say so, and change nothing in that.
+    // Commands are run with a warning, and change nothing in that.
     for _ in 0..2 {
         let block = setup.run(&["users", "block", "mallory"]);
         assert!(block.status.success(), "X33");
