@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn x19_a_key_is_used_for_its_time_while_the_service_is_down() {
+    async fn x19_o279_a_key_is_used_for_its_time_while_the_service_is_down() {
         let (service, clock, keys) = setup();
         let (alice, bob) =
             (SealingContext::new("grant").text("alice"), SealingContext::new("grant").text("bob"));
