@@ -14,6 +14,7 @@ use super::{
     model::Configuration,
     overrides,
     source::Source,
+    suggestion::quoted,
 };
 use crate::escaped::escaped;
 
@@ -73,10 +74,8 @@ pub(super) fn parse(
     let mut source = Source::new(text.to_owned());
     let (table, errors) = DeTable::parse_recoverable(text);
     for error in errors {
-        // The message is one of the parser's own texts, without any of the file.
-        let at = error.span().map(|span| span.start);
-        let remedy = "correct the syntax (https://toml.io); texts are in quotation marks";
-        problems.add(at, format!("not TOML: {}", error.message()), remedy);
+        let (problem, remedy) = syntax_error(&error, text);
+        problems.add(error.span().map(|span| span.start), problem, remedy);
     }
     if !problems.is_empty() {
         return Err(problems.into_errors(shown, &source));
@@ -94,9 +93,31 @@ pub(super) fn parse(
             return Err(problems.into_errors(shown, &source));
         }
     };
-    match checks::check(&document, folder, &mut problems) {
+    match checks::check(&document, (shown, folder), &mut problems) {
         Some(configuration) => Ok(Loaded { configuration, document, source }),
         None => Err(problems.into_errors(shown, &source)),
+    }
+}
+
+/// Returns the problem and its remedy. Of the file, only the name of a key is shown.
+fn syntax_error(error: &toml::de::Error, text: &str) -> (String, &'static str) {
+    // The message is one of the parser's own texts, without any of the file.
+    let message = error.message();
+    let name = error.span().filter(|_| message == "duplicate key");
+    let name = name.and_then(|span| text.get(span)).map(|name| name.trim_matches(['"', '\'']));
+    match name {
+        Some(name @ ("server" | "allow" | "deny")) => (
+            format!("not TOML: duplicate key {}", quoted(name)),
+            "write the header of each in double brackets, such as `[[server]]`",
+        ),
+        Some(name) => (
+            format!("not TOML: duplicate key {}", quoted(name)),
+            "keep one of the two: a key or `[section]` is there once",
+        ),
+        None => (
+            format!("not TOML: {message}"),
+            "correct the syntax (https://toml.io); texts are in quotation marks",
+        ),
     }
 }
 

@@ -41,15 +41,15 @@ impl Checks<'_> {
         let shown = escaped(path.display());
         let (problem, remedy) = match fs::metadata(&path).or_else(|_| fs::metadata(parent)) {
             Ok(metadata) if !metadata.is_dir() => {
-                (format!("{shown} cannot be a folder: a file is there"), "name a folder")
+                (format!("{shown} cannot be a folder: a file is there"), "name a folder".to_owned())
             }
             Ok(metadata) if metadata.permissions().readonly() => {
-                (format!("{shown} cannot be written"), "let the gateway's user write it")
+                (format!("{shown} cannot be written"), "let the gateway's user write it".to_owned())
             }
             Ok(_) => return Some(path),
             Err(_) => (
                 "neither `folder` of `[audit]` nor the folder above it exists".to_owned(),
-                "create it, or correct the path",
+                format!("create it, or {}", self.correct_path(&folder.value)),
             ),
         };
         self.fail(folder.at, problem, remedy);

@@ -12,7 +12,7 @@ use super::{
         key::{Key, Located},
         model::{AuthorizationServer, Credential, Network},
     },
-    Checks,
+    Checks, network,
 };
 
 /// Headers that a secret cannot have, because the proxy sets or removes them.
@@ -157,6 +157,7 @@ impl Checks<'_> {
         let issuer = issuer.and_then(|issuer| self.issuer(issuer));
         let example = "https://login.example.com/token";
         let token_endpoint = self.required(of, ("token_endpoint", endpoint), example);
+        let network = (network::Section::Server, network);
         let token_endpoint =
             token_endpoint.and_then(|url| self.destination("token_endpoint", url, network));
         self.required(of, ("client_id", &section.client_id), "token-broker");

@@ -14,6 +14,7 @@ use super::{
     super::key::{Key, Located, SecretText},
     Checks,
     placeholder::is_placeholder,
+    store::NEW_KEY,
 };
 use crate::escaped::escaped;
 
@@ -37,8 +38,12 @@ pub(super) struct FileIdentity(u64, u64, PathBuf);
 pub(super) enum Content {
     /// A secret or a private key: others must not be able to read it.
     Secret,
-    /// A private key, in a file of its own.
-    Key,
+    /// The private key of the certificate, in a file of its own.
+    TlsKey,
+    /// The keys of the store, in a file of their own.
+    StoreKeys,
+    /// The key that signs tokens for trials, in a file of its own.
+    SigningKey,
     /// Certificates.
     Public,
 }
@@ -47,6 +52,18 @@ impl Checks<'_> {
     /// Returns the path of a file, relative to the folder of the configuration.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.folder.join(path)
+    }
+
+    /// Returns the advice about a path that leads to nothing.
+    pub(super) fn correct_path(&self, path: &str) -> String {
+        if Path::new(path).is_absolute() {
+            return "correct the path".to_owned();
+        }
+        let folder = match self.folder.as_os_str().is_empty() {
+            true => format!("the folder of {}", self.file),
+            false => escaped(self.folder.display()),
+        };
+        format!("correct the path, which is relative to {folder}")
     }
 
     /// Returns a secret from a variable or file. Reports a file that cannot be used, and a secret
@@ -86,8 +103,8 @@ impl Checks<'_> {
         match read(&path) {
             Ok((metadata, octets)) => {
                 let identity = FileIdentity::of(&metadata, &path);
-                let is_key = content == Content::Key;
                 self.paths.push(path.clone());
+                let is_key = content.is_key();
                 self.files.push((identity, UsedFile { key, at: file.at, is_key }));
                 if content != Content::Public && is_open_to_others(&metadata) {
                     // O283
@@ -102,13 +119,18 @@ impl Checks<'_> {
             }
             Err(Unreadable::Missing) => {
                 // The path is not shown: it may be the secret itself.
-                let folder = match self.folder.as_os_str().is_empty() {
-                    true => "the current folder".to_owned(),
-                    false => escaped(self.folder.display()),
-                };
                 let suffix = if content == Content::Secret { "_file" } else { "" };
                 let problem = format!("the file of `{key}{suffix}` does not exist");
-                let remedy = format!("create it, or correct the path; it is relative to {folder}");
+                let path = self.correct_path(&file.value);
+                let remedy = match content {
+                    Content::StoreKeys => format!("{path}; or put the copy back: {NEW_KEY}"),
+                    Content::SigningKey => {
+                        format!("{path}; `token-broker init` in an empty folder creates one")
+                    }
+                    Content::Secret | Content::TlsKey | Content::Public => {
+                        format!("create it, or {path}")
+                    }
+                };
                 self.fail(file.at, problem, remedy);
             }
             Err(Unreadable::NoFile) => {
@@ -188,6 +210,12 @@ impl Checks<'_> {
                 Entry::Occupied(_) => {}
             }
         }
+    }
+}
+
+impl Content {
+    const fn is_key(self) -> bool {
+        matches!(self, Self::TlsKey | Self::StoreKeys | Self::SigningKey)
     }
 }
 

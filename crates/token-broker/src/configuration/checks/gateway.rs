@@ -134,7 +134,7 @@ impl Checks<'_> {
     }
 
     fn private_key(&mut self, file: &Located<String>) -> Option<PathBuf> {
-        let (path, content) = self.read("key_file", file, Content::Key)?;
+        let (path, content) = self.read("key_file", file, Content::TlsKey)?;
         let begin = b"PRIVATE KEY-----";
         if content.windows(begin.len()).any(|part| part == begin) {
             return Some(path);

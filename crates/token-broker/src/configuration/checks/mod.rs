@@ -29,6 +29,8 @@ pub use self::names::RESERVED_NAMES;
 /// Collects the errors of one document. A check returns `None` for a value that has an error, or
 /// that is missing, which the check of the keys has reported.
 pub(super) struct Checks<'a> {
+    /// The file of the configuration, as it is shown.
+    file: &'a str,
     folder: &'a Path,
     problems: &'a mut Problems,
     files: Vec<(FileIdentity, UsedFile)>,
@@ -39,10 +41,10 @@ pub(super) struct Checks<'a> {
 /// Returns the configuration, if there is no error.
 pub(super) fn check(
     document: &Document,
-    folder: &Path,
+    (file, folder): (&str, &Path),
     problems: &mut Problems,
 ) -> Option<Configuration> {
-    let mut checks = Checks { folder, problems, files: Vec::new(), paths: Vec::new() };
+    let mut checks = Checks { file, folder, problems, files: Vec::new(), paths: Vec::new() };
     let gateway = checks.gateway(document);
     let tokens = document.tokens.as_located().and_then(|tokens| checks.tokens(tokens));
     let servers = checks.servers(document);

@@ -24,6 +24,13 @@ pub(super) struct NetworkKeys<'a> {
     pub(super) trusted_roots: &'a Key<Vec<Located<String>>>,
 }
 
+/// The section whose keys allow hosts.
+#[derive(Clone, Copy)]
+pub(super) enum Section {
+    Server,
+    Tokens,
+}
+
 impl Checks<'_> {
     pub(super) fn network(&mut self, keys: &NetworkKeys<'_>) -> Network {
         let mut network = Network::default();
@@ -68,21 +75,21 @@ impl Checks<'_> {
         None
     }
 
-    /// Returns a URL that may be reached in this network.
+    /// Returns a URL that may be reached in the network of its section.
     pub(super) fn destination(
         &mut self,
         key: &str,
         url: &Located<String>,
-        network: &Network,
+        (section, network): (Section, &Network),
     ) -> Option<Uri> {
         let allowed = allowed(&url.value, network);
         let parsed: Option<Uri> = url.value.parse().ok();
         let (problem, remedy) = match allowed {
             Ok(()) => match parsed {
                 Some(uri) => return Some(uri),
-                None => refusal(key, FetchError::Url),
+                None => refusal(key, FetchError::Url, section),
             },
-            Err(error) => refusal(key, error),
+            Err(error) => refusal(key, error, section),
         };
         self.fail(url.at, problem, remedy);
         None
@@ -120,34 +127,39 @@ fn allowed(url: &str, network: &Network) -> Result<(), FetchError> {
 }
 
 /// Returns the problem and its remedy in terms of the configuration.
-fn refusal(key: &str, error: FetchError) -> (String, &'static str) {
+fn refusal(key: &str, error: FetchError, section: Section) -> (String, String) {
+    let place = match section {
+        Section::Server => "its `[[server]]`",
+        Section::Tokens => "`[tokens]`",
+    };
+    let by_name = |entry: &str| format!("allow the host by name in {place}: `{entry}`");
     let (problem, remedy) = if error == FetchError::Scheme {
-        (
-            "must be https",
-            "or allow http by name: `loopback_hosts` for this machine, `plain_http` for a private \
-             network",
-        )
+        let remedy = format!(
+            "or allow http by name in {place}: `loopback_hosts` for this machine, `plain_http` \
+             for a private network"
+        );
+        ("must be https", remedy)
     } else if let FetchError::BlockedAddress(blocked) = error {
         match blocked {
             BlockedAddress::Loopback => {
-                ("is on this machine", "allow its host by name: `loopback_hosts = [\"HOST:PORT\"]`")
+                ("is on this machine", by_name("loopback_hosts = [\"HOST:PORT\"]"))
             }
             BlockedAddress::Private => {
-                ("is in a private network", "allow its host by name: `private_hosts = [\"HOST\"]`")
+                ("is in a private network", by_name("private_hosts = [\"HOST\"]"))
             }
             BlockedAddress::Public => (
                 "is a public address, which `plain_http` does not allow",
-                "use https, and remove its entry",
+                format!("use https, and remove its entry in {place}"),
             ),
             BlockedAddress::Never => (
                 "is a link-local or reserved address, or a metadata service",
-                "use another address; no setting allows it",
+                "use another address; no setting allows it".to_owned(),
             ),
         }
     } else {
         (
             "is not a URL that is accepted",
-            "write it like https://host/path, without user name, password or fragment",
+            "write it like https://host/path, without user name, password or fragment".to_owned(),
         )
     };
     (format!("`{key}` {problem}"), remedy)

@@ -10,7 +10,7 @@ use super::{
     },
     Checks,
     names::Names,
-    network::NetworkKeys,
+    network::{self, NetworkKeys},
 };
 
 impl Checks<'_> {
@@ -72,7 +72,7 @@ impl Checks<'_> {
         network: &Network,
     ) -> Option<(http::Uri, Upstream)> {
         // The guard states what would allow the URL; the layers have rules of their own.
-        let uri = self.destination("upstream", url, network)?;
+        let uri = self.destination("upstream", url, (network::Section::Server, network))?;
         if let Ok(upstream) = Upstream::parse(name.unwrap_or("server"), &url.value) {
             return Some((uri, upstream));
         }

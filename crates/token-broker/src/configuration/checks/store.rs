@@ -1,7 +1,7 @@
 //! The store: its URL and its keys.
 
 use token_broker_sql::StoreUrl;
-use token_broker_store::sealing::KeyRing;
+use token_broker_store::sealing::{KeyRing, KeyRingError};
 use tower_token_broker::Secret;
 
 use super::{
@@ -9,6 +9,10 @@ use super::{
     Checks,
     files::Content,
 };
+
+/// Advice about a key that is lost: a new one replaces it only in a new store.
+pub(super) const NEW_KEY: &str = "a new key cannot read an existing store. For a new store, \
+                                  `token-broker init` in an empty folder creates one";
 
 impl Checks<'_> {
     pub(super) fn store(&mut self, store: &Located<Section>) -> Option<Store> {
@@ -38,7 +42,7 @@ impl Checks<'_> {
             }
             (Some(text), None) => (text.value.0.clone(), text.at),
             (None, Some(file)) => {
-                let (_, content) = self.read("key_file", file, Content::Key)?;
+                let (_, content) = self.read("key_file", file, Content::StoreKeys)?;
                 (Secret::new(content), file.at)
             }
             (None, None) => {
@@ -55,7 +59,13 @@ impl Checks<'_> {
             Err(error) => {
                 // The error names the line of the key file, and no part of the key.
                 let problem = format!("the keys of the store cannot be used: {error}");
-                self.fail(at, problem, "`token-broker init` creates a key file in an empty folder");
+                let has_all =
+                    matches!(error, KeyRingError::Repeated { .. } | KeyRingError::TooLong);
+                let remedy = match has_all {
+                    true => "write each key that the store needs once".to_owned(),
+                    false => format!("put the copy of the key back: {NEW_KEY}"),
+                };
+                self.fail(at, problem, remedy);
                 None
             }
         }

@@ -11,7 +11,7 @@ use super::{
     },
     Checks,
     files::Content,
-    network::NetworkKeys,
+    network::{self, NetworkKeys},
 };
 use crate::escaped::escaped;
 
@@ -19,22 +19,28 @@ impl Checks<'_> {
     /// Returns the tokens, and the hosts that may be reached for them.
     pub(super) fn tokens(&mut self, tokens: &Located<Section>) -> Option<(Tokens, Network)> {
         let section = &tokens.value;
-        let network = self.network(&NetworkKeys {
+        let hosts = self.network(&NetworkKeys {
             loopback_hosts: &section.loopback_hosts,
             private_hosts: &section.private_hosts,
             plain_http: &section.plain_http,
             trusted_roots: &section.trusted_roots,
         });
+        let network = (network::Section::Tokens, &hosts);
         let kind = section.kind.as_located()?;
         let checked = match kind.value {
-            TokensKind::Jwt => self.jwt(section, kind.at, &network),
-            TokensKind::Introspection => self.introspection(section, kind.at, &network),
+            TokensKind::Jwt => self.jwt(section, kind.at, network),
+            TokensKind::Introspection => self.introspection(section, kind.at, network),
             TokensKind::Trial => self.trial(section, kind.at),
         };
-        Some((checked?, network))
+        Some((checked?, hosts))
     }
 
-    fn jwt(&mut self, section: &Section, at: usize, network: &Network) -> Option<Tokens> {
+    fn jwt(
+        &mut self,
+        section: &Section,
+        at: usize,
+        network: (network::Section, &Network),
+    ) -> Option<Tokens> {
         self.not_for_kind(
             "jwt",
             &[
@@ -120,7 +126,12 @@ impl Checks<'_> {
         }
     }
 
-    fn introspection(&mut self, section: &Section, at: usize, network: &Network) -> Option<Tokens> {
+    fn introspection(
+        &mut self,
+        section: &Section,
+        at: usize,
+        network: (network::Section, &Network),
+    ) -> Option<Tokens> {
         self.not_for_kind(
             "introspection",
             &[
@@ -173,7 +184,8 @@ impl Checks<'_> {
         );
         let file = ("signing_key_file", &section.signing_key_file);
         let file = self.required(("trial", at), file, "trial-signing.key")?;
-        let (signing_key_file, document) = self.read("signing_key_file", file, Content::Key)?;
+        let (signing_key_file, document) =
+            self.read("signing_key_file", file, Content::SigningKey)?;
         if !is_signing_key(&Secret::new(document)) {
             let problem = format!("{} is no ES256 key", escaped(signing_key_file.display()));
             let remedy = "name a PKCS #8 file (DER) of one; `token-broker init` creates one";

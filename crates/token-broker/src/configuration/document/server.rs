@@ -23,17 +23,20 @@ pub(crate) struct Server {
     /// URL of the server.
     #[schemars(example = &"https://mcp.github.example/mcp")]
     pub(crate) upstream: Key<String>,
-    /// Hosts that may be on this machine, with or without a port. `http` is allowed for them.
+    /// Hosts of this server, and of its token endpoint, that may be on this machine, with or
+    /// without a port. `http` is allowed for them.
     #[schemars(example = ["127.0.0.1:9000"], extend("default" = []))]
     pub(crate) loopback_hosts: Key<Vec<Located<String>>>,
-    /// Hosts that may have a private address, with or without a port.
+    /// Hosts of this server, and of its token endpoint, that may have a private address, with or
+    /// without a port.
     #[schemars(example = ["mcp.corp.example"], extend("default" = []))]
     pub(crate) private_hosts: Key<Vec<Located<String>>>,
-    /// Hosts with port that may be reached by `http` in a private network. Credentials and calls
-    /// can be read and changed on the way.
+    /// Hosts with port of this server, and of its token endpoint, that may be reached by `http` in
+    /// a private network. Credentials and calls can be read and changed on the way.
     #[schemars(example = ["crm:8080"], extend("default" = []))]
     pub(crate) plain_http: Key<Vec<Located<String>>>,
-    /// PEM files of roots that are trusted in addition to those of the system.
+    /// PEM files of roots that this server and its token endpoint may have, in addition to those of
+    /// the system.
     #[schemars(example = ["corp-root.pem"], extend("default" = []))]
     pub(crate) trusted_roots: Key<Vec<Located<String>>>,
     pub(crate) credential: Key<Credential>,

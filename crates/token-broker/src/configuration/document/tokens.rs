@@ -63,7 +63,7 @@ pub(crate) struct Tokens {
     /// read and changed on the way.
     #[schemars(example = ["idp:8080"], extend("default" = []))]
     pub(crate) plain_http: Key<Vec<Located<String>>>,
-    /// PEM files of roots that are trusted in addition to those of the system.
+    /// PEM files of roots that the provider may have, in addition to those of the system.
     #[schemars(example = ["corp-root.pem"], extend("default" = []))]
     pub(crate) trusted_roots: Key<Vec<Located<String>>>,
 }

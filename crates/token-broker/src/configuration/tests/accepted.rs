@@ -184,7 +184,8 @@ fn rules_and_names_are_read() {
 /// The path of the file may be relative, as on the command line.
 #[test]
 fn a_file_in_the_current_folder_is_read() {
-    let loaded = super::super::read::parse(BASE, "f", Path::new(""), []);
+    let loaded = super::super::read::parse(BASE, "token-broker.toml", Path::new(""), []);
     let error = loaded.err().unwrap().to_string();
-    assert!(error.contains("it is relative to the current folder"), "{error}");
+    let folder = "which is relative to the folder of token-broker.toml";
+    assert!(error.contains(folder) && !error.contains("current folder"), "{error}");
 }

@@ -79,6 +79,8 @@ impl Fixture {
         {
             fs::rename(fixture.path().join("init").join(from), fixture.path().join(to)).unwrap();
         }
+        let key = fs::read_to_string(fixture.path().join("token-broker.key")).unwrap();
+        fixture.write("twice.key", &key.repeat(2), 0o600);
         fixture
     }
 
