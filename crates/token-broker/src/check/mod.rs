@@ -4,9 +4,11 @@
 mod posture;
 #[cfg(test)]
 mod tests;
+mod wrapped;
 
 use std::{ffi::OsString, fmt, path::Path};
 
+use self::wrapped::wrapped;
 use crate::{configuration, escaped::escaped};
 
 /// Exit code for a wrong configuration (`EX_CONFIG` of sysexits.h).
@@ -27,9 +29,11 @@ pub fn run(path: &Path) -> Checked {
 
 fn checked(path: &Path, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Checked {
     match configuration::read(path, variables) {
-        Err(errors) => Checked { text: errors.to_string(), exit_code: WRONG_CONFIGURATION },
+        Err(errors) => {
+            Checked { text: wrapped(&errors.to_string()), exit_code: WRONG_CONFIGURATION }
+        }
         Ok(loaded) => {
-            let text = posture::report(&escaped(path.display()), &loaded);
+            let text = wrapped(&posture::report(&escaped(path.display()), &loaded));
             Checked { text, exit_code: 0 }
         }
     }

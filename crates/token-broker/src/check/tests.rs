@@ -51,8 +51,8 @@ fn the_configuration_of_init_is_that_of_a_trial() {
 FOLDER/token-broker.toml:7:14: plain http in `public_url`
   only clients on this machine can use the gateway
 FOLDER/token-broker.toml:23:8: tokens for trials
-  all who can read the signing key can issue tokens for any user; use the tokens of an identity \
-         provider in production"
+  all who can read the signing key can issue tokens for any user; use the tokens of an identity
+  provider in production"
     );
 }
 
