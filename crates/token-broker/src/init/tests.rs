@@ -95,13 +95,20 @@ fn the_samples_of_the_template_load() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path()).unwrap();
     let path = folder.path().join(CONFIGURATION);
-    let (_, server) = TEMPLATE.split_once("# [[server]]\n").unwrap();
-    let server = uncommented(server);
-    fs::write(&path, format!("{TEMPLATE}\n[[server]]\n{server}")).unwrap();
-    let secret = folder.path().join("search.secret");
-    create(&secret, &Secret::from_text("kept-in-a-file".to_owned()), 0o600).unwrap();
+    let mut with_servers = TEMPLATE.to_owned();
+    for sample in TEMPLATE.split("# [[server]]\n").skip(1) {
+        let sample = sample.split("\n\n").next().unwrap();
+        with_servers.push_str(&format!("\n[[server]]\n{}", uncommented(sample)));
+    }
+    fs::write(&path, with_servers).unwrap();
+    for secret in ["search.secret", "notes.secret"] {
+        let secret = folder.path().join(secret);
+        create(&secret, &Secret::from_text("kept-in-a-file".to_owned()), 0o600).unwrap();
+    }
     let loaded = configuration::read(&path, []).map_err(|error| error.to_string()).unwrap();
-    assert_eq!(loaded.configuration.servers.len(), 1);
+    let upstreams: Vec<_> =
+        loaded.configuration.servers.iter().map(|server| server.upstream.to_string()).collect();
+    assert_eq!(upstreams, ["https://mcp.search.example/mcp", "http://127.0.0.1:9000/mcp"]);
 
     let (before, rest) = TEMPLATE.split_once("[tokens]\n").unwrap();
     let (_, jwt) = rest.split_once("# [tokens]\n").unwrap();
