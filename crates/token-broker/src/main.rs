@@ -197,8 +197,8 @@ async fn keys(command: KeysCommand) -> ExitCode {
     match command {
         KeysCommand::List { json, common } => {
             run(&common, Store::MustExist, async |session, _| {
-                let (uses, current) = session.keys().await?;
-                Ok(commands::show_keys(&uses, &current, json))
+                let (uses, known) = session.keys().await?;
+                Ok(commands::show_keys(&uses, &known, json))
             })
             .await
         }

@@ -7,13 +7,14 @@ use super::{CommandError, Session};
 
 impl Session<'_> {
     /// Returns the key-encryption keys that the store needs, each with its number of uses, and the
-    /// ID of the first key of the key file.
+    /// IDs of the keys of the key file, in their order.
     ///
     /// # Errors
     /// [`CommandError`]
-    pub async fn keys(&self) -> Result<(Vec<KeyUse>, KeyId), CommandError> {
+    pub async fn keys(&self) -> Result<(Vec<KeyUse>, Vec<KeyId>), CommandError> {
         self.note("keys list", None).await?;
-        Ok((self.stores.sql.keys_in_use().await?, self.configuration.store.keys.current()))
+        let known = self.configuration.store.keys.key_ids().cloned().collect();
+        Ok((self.stores.sql.keys_in_use().await?, known))
     }
 
     /// Wraps all data keys of the store with the first key of the key file, while gateways use it.

@@ -221,14 +221,16 @@ async fn keys_are_rotated_while_a_gateway_runs() {
     let serving = setup.serve();
     let token = setup.token("alice");
     let listed: Value = setup.done(&["keys", "list", "--json"]).parse().unwrap();
-    assert_eq!(listed[0]["is_current"], false);
+    assert_eq!((&listed[0]["is_current"], &listed[0]["uses"]), (&true.into(), &0.into()));
+    assert_eq!(listed[1]["is_current"], false);
     assert!(setup.done(&["keys", "list"]).contains("keys rotate"));
     let rotated = setup.run(&["keys", "rotate", "--progress"]);
     assert!(rotated.status.success(), "{}", text(&rotated.stderr));
     assert!(text(&rotated.stderr).contains("100 %"), "{}", text(&rotated.stderr));
     let listed: Value = setup.done(&["keys", "list", "--json"]).parse().unwrap();
-    assert_eq!(listed.as_array().unwrap().len(), 1, "{listed}");
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
     assert_eq!(listed[0]["is_current"], true);
+    assert_eq!(listed[1]["uses"], 0);
     assert_eq!(setup.call(&token).await.status, 200);
     serving.stop();
     // The old key is needed no longer.
@@ -276,7 +278,8 @@ async fn x20_a_rotation_that_is_killed_is_continued_by_the_next() {
     }
     setup.done(&["keys", "rotate"]);
     let listed: Value = setup.done(&["keys", "list", "--json"]).parse().unwrap();
-    assert_eq!(listed.as_array().unwrap().len(), 1, "X20 {listed}");
+    assert_eq!(listed.as_array().unwrap().len(), 2, "X20 {listed}");
+    assert_eq!(listed[1]["uses"], 0, "X20 {listed}");
     // One key for each grant, that of client-held state, and that of the hashes.
     assert_eq!(listed[0]["uses"], GRANTS + 2, "X20 {listed}");
     let new = fs::read_to_string(setup.path("token-broker.key")).unwrap();
