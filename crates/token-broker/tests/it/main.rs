@@ -4,6 +4,7 @@
 
 mod audit_folder;
 mod audit_verify;
+mod documents;
 mod gateway;
 mod overload;
 mod postgres;
