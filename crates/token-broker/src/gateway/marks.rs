@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use token_broker_sql::{MarkState, SqlStore, StoreMark};
+use token_broker_sql::{MarkState, SqlError, SqlStore, StoreMark};
 use tower_token_broker::{
     Broker, alarm::Alarm, principal::Initiator, revocation::RevocationTarget, stack::RevokeError,
 };
@@ -49,7 +49,8 @@ impl Marks {
             return Ok(false);
         }
         for (_, noted) in self.all().await? {
-            if store.compare(&noted).await.map_err(store_error)? == MarkState::Older {
+            if store.compare(&noted).await.map_err(|error| store_error(&error))? == MarkState::Older
+            {
                 return Ok(true);
             }
         }
@@ -89,7 +90,7 @@ impl Marks {
         }
         let noted = self.all().await?;
         let marks: Vec<_> = noted.iter().map(|(_, mark)| mark.clone()).collect();
-        store.accept_older(&marks).await.map_err(store_error)?;
+        store.accept_older(&marks).await.map_err(|error| store_error(&error))?;
         // After a crash before this, the start is refused again.
         for (path, _) in noted {
             in_background(move || remove(&path)).await?;
@@ -104,11 +105,11 @@ impl Marks {
             return Ok(true);
         }
         let begun = self.own().await?.unwrap_or_default().begin();
-        if store.compare(&begun).await.map_err(store_error)? == MarkState::Older {
+        if store.compare(&begun).await.map_err(|error| store_error(&error))? == MarkState::Older {
             return Ok(false);
         }
         self.keep(&begun).await?;
-        let Some(noted) = store.witness(&begun).await.map_err(store_error)? else {
+        let Some(noted) = store.witness(&begun).await.map_err(|error| store_error(&error))? else {
             return Ok(false);
         };
         self.keep(&noted).await?;
@@ -152,7 +153,7 @@ impl Marks {
         let Some(own) = self.own().await? else {
             return self.note(store).await.map(Look::of);
         };
-        match store.compare(&own).await.map_err(store_error)? {
+        match store.compare(&own).await.map_err(|error| store_error(&error))? {
             MarkState::Whole { is_latest: true } if !is_due => Ok(Look::NothingNew),
             MarkState::Whole { .. } => self.note(store).await.map(Look::of),
             // Accepted by another host: this process has all revocations that it has seen.
@@ -202,7 +203,7 @@ impl Look {
 const OUTDATED: &str = "the store is older than it was: was a backup restored while the gateway \
                         ran? Restart it with `serve --recovered`";
 
-fn store_error(error: token_broker_sql::SqlError) -> GatewayError {
+fn store_error(error: &SqlError) -> GatewayError {
     GatewayError::Store(error.to_string())
 }
 

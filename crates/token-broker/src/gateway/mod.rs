@@ -185,9 +185,9 @@ pub(crate) async fn open(
     writer: &str,
 ) -> Result<(Broker, Stores), GatewayError> {
     let folder = AuditFolder::open(&configuration.audit_folder, &WriterName::parse(writer)?);
-    let folder = folder.map_err(|error| match error {
-        AuditFileError::InUse { .. } => GatewayError::WriterInUse { writer: writer.to_owned() },
-        error => GatewayError::Audit(error),
+    let folder = folder.map_err(|error| match matches!(error, AuditFileError::InUse { .. }) {
+        true => GatewayError::WriterInUse { writer: writer.to_owned() },
+        false => GatewayError::Audit(error),
     })?;
     let stores = Stores::open(configuration).await?;
     let broker = Broker::builder()

@@ -39,9 +39,11 @@ impl Stores {
         let failed = |error: &dyn std::fmt::Display| GatewayError::Store(error.to_string());
         let url = Self::url(configuration)?;
         let keys = configuration.store.keys.clone();
-        let sql = SqlStore::open(&url, keys).await.map_err(|error| match error {
-            OpenError::WrongKey { .. } => GatewayError::StoreKey(error.to_string()),
-            error => failed(&error),
+        let sql = SqlStore::open(&url, keys).await.map_err(|error| {
+            match matches!(error, OpenError::WrongKey { .. }) {
+                true => GatewayError::StoreKey(error.to_string()),
+                false => failed(&error),
+            }
         })?;
         let sealing_keys = sql.sealing_keys().await.map_err(|error| failed(&error))?;
         Ok(Self { sql, sealing_keys })

@@ -274,7 +274,7 @@ async fn a_failed_command_is_on_the_record_as_failed() {
     assert_eq!(setup.run(&["grants", "revoke", "nonsense"]).status.code(), Some(1));
     let mut outcomes = Vec::new();
     for file in fs::read_dir(setup.path("audit")).unwrap().map(|file| file.unwrap().path()) {
-        if !file.extension().is_some_and(|extension| extension == "jsonl") {
+        if file.extension().is_none_or(|extension| extension != "jsonl") {
             continue;
         }
         for line in fs::read_to_string(file).unwrap().lines() {

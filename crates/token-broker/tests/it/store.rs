@@ -156,7 +156,7 @@ async fn a_long_command_delays_no_block() {
     let alice = setup.token("alice");
     // It is stopped in its midst, with the first name of the commands.
     let folder = tower_token_broker::audit::AuditFolder::open(
-        &setup.path("audit"),
+        setup.path("audit"),
         &tower_token_broker::audit::WriterName::parse("commands").unwrap(),
     )
     .unwrap();
