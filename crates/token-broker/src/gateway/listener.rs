@@ -106,13 +106,13 @@ impl Listener {
             };
             let is_trusted = self.is_trusted(peer);
             if self.tls.is_none() && !is_trusted {
-                warn_of(Alarm::UntrustedPeer, peer, &mut warned);
+                warn_of_untrusted(peer, &mut warned);
                 continue;
             }
             let of_peer = if is_trusted { None } else { peers.enter(peer.ip()) };
             if of_peer.is_none() && !is_trusted {
                 // Many connections of one address must not keep others out.
-                warn_of(Alarm::PeerConnections, peer, &mut warned_of_many);
+                warn_of_many(peer, &mut warned_of_many);
                 continue;
             }
             let (connection, is_ending) = (self.connection(&server, peer), ending.subscribe());
@@ -138,17 +138,34 @@ impl Listener {
     }
 }
 
-/// Warns of a peer whose connection was closed, but not of each.
-fn warn_of(alarm: Alarm, peer: SocketAddr, warned: &mut Option<Instant>) {
-    if warned.is_none_or(|warned| warned.elapsed() > BETWEEN_WARNINGS) {
-        *warned = Some(Instant::now());
+/// Warns of an address that is no trusted proxy, but not of each.
+fn warn_of_untrusted(peer: SocketAddr, warned: &mut Option<Instant>) {
+    if is_due(warned) {
         tracing::warn!(
-            alarm = alarm.code(),
+            alarm = Alarm::UntrustedPeer.code(),
             peer = %peer.ip(),
-            "a connection was closed: a plain one from an address that is no trusted proxy, or \
-             one of too many from one address"
+            "a plain connection from an address that is no trusted proxy was closed"
         );
     }
+}
+
+/// Warns of an address that has its share of the connections, but not of each.
+fn warn_of_many(peer: SocketAddr, warned: &mut Option<Instant>) {
+    if is_due(warned) {
+        tracing::warn!(
+            alarm = Alarm::PeerConnections.code(),
+            peer = %peer.ip(),
+            "a connection was closed, because its address has too many"
+        );
+    }
+}
+
+fn is_due(warned: &mut Option<Instant>) -> bool {
+    let is_due = warned.is_none_or(|warned| warned.elapsed() > BETWEEN_WARNINGS);
+    if is_due {
+        *warned = Some(Instant::now());
+    }
+    is_due
 }
 
 /// Returns the number of connections for which there are file descriptors: each may need another

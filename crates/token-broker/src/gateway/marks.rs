@@ -123,26 +123,22 @@ impl Marks {
         loop {
             tokio::time::sleep(INTERVAL).await;
             comparisons += 1;
-            let alarm = match self.look(&store, comparisons >= NOTE_EVERY).await {
+            let trouble = match self.look(&store, comparisons >= NOTE_EVERY).await {
                 Ok(Look::NothingNew) => None,
                 Ok(Look::Noted) => {
                     comparisons = 0;
                     None
                 }
-                Ok(Look::Outdated) => Some((Alarm::StoreOutdated, OUTDATED.to_owned())),
+                Ok(Look::Outdated) => Some(Trouble::Outdated),
                 // The store has alarms of its own.
                 Err(GatewayError::Store(_)) => raised.clone(),
-                Err(error) => Some((Alarm::StoreMarkNotNoted, error.to_string())),
+                Err(error) => Some(Trouble::NotNoted(error.to_string())),
             };
             // Once, not each second.
-            if let Some((alarm, error)) = alarm.as_ref().filter(|_| alarm != raised) {
-                tracing::error!(
-                    alarm = alarm.code(),
-                    error,
-                    "a restored store may not be recognized, or was restored while the gateway ran"
-                );
+            if trouble != raised {
+                trouble.iter().for_each(Trouble::raise);
             }
-            raised = alarm;
+            raised = trouble;
         }
     }
 
@@ -200,8 +196,29 @@ impl Look {
     }
 }
 
-const OUTDATED: &str = "the store is older than it was: was a backup restored while the gateway \
-                        ran? Restart it with `serve --recovered`";
+/// Why a restored store may not be recognized at the next start, or was restored meanwhile.
+#[derive(Clone, PartialEq, Eq)]
+enum Trouble {
+    Outdated,
+    NotNoted(String),
+}
+
+impl Trouble {
+    fn raise(&self) {
+        match self {
+            Self::Outdated => tracing::error!(
+                alarm = Alarm::StoreOutdated.code(),
+                "the store is older than it was: was a backup restored while the gateway ran? \
+                 Restart it with `serve --recovered`"
+            ),
+            Self::NotNoted(error) => tracing::error!(
+                alarm = Alarm::StoreMarkNotNoted.code(),
+                error,
+                "how far the store has come is not noted: a restored backup may not be recognized"
+            ),
+        }
+    }
+}
 
 fn store_error(error: &SqlError) -> GatewayError {
     GatewayError::Store(error.to_string())
