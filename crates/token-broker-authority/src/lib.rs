@@ -29,4 +29,5 @@
 //! # }
 //! ```
 
+pub mod authorize;
 pub mod issue;

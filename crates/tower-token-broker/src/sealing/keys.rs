@@ -9,7 +9,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
-use crate::principal::Principal;
+use crate::{principal::Principal, secret::Secret};
 
 /// Version of the format below. Another format has another number.
 const FORM: u8 = 1;
@@ -57,14 +57,32 @@ impl SealingKeys {
         Self { keys: self.keys.iter().cloned().chain([older]).collect() }
     }
 
+    /// Seals state that a browser or a client carries for code outside of the stack. It opens only
+    /// with the same purpose and the same texts, in the same order.
+    ///
+    /// The result is base64url. It is longer than the content by a third and 44 characters.
+    pub fn seal_state(&self, purpose: &str, bound_to: &[&str], content: &[u8]) -> String {
+        self.seal_bound(&bound_to_texts(purpose, bound_to), content)
+    }
+
+    /// Opens what [`SealingKeys::seal_state`] sealed for exactly this purpose and these texts;
+    /// `None` for all other input.
+    pub fn open_state(&self, purpose: &str, bound_to: &[&str], sealed: &str) -> Option<Secret> {
+        self.open_bound(&bound_to_texts(purpose, bound_to), sealed.as_bytes()).map(Secret::new)
+    }
+
     /// Seals `content` for this user, at the resource of the token.
     pub(crate) fn seal(&self, purpose: Purpose<'_>, whose: &Principal, content: &[u8]) -> String {
+        self.seal_bound(&purpose.bound_to(whose), content)
+    }
+
+    fn seal_bound(&self, bound_to: &[u8], content: &[u8]) -> String {
         let mut sealed = Vec::with_capacity(HEAD + content.len() + AES_256_GCM_SIV.tag_len());
         let mut nonce = [0; NONCE_LEN];
         rand::fill(&mut nonce)
             .expect("the system's source of randomness does not fail once it is seeded");
         let key = self.keys.first().expect("there is a key that seals");
-        let aad = Aad::from(purpose.bound_to(whose));
+        let aad = Aad::from(bound_to);
         let mut content = content.to_vec();
         key.key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut content)
@@ -84,6 +102,10 @@ impl SealingKeys {
         whose: &Principal,
         sealed: &[u8],
     ) -> Option<Vec<u8>> {
+        self.open_bound(&purpose.bound_to(whose), sealed)
+    }
+
+    fn open_bound(&self, bound_to: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let sealed = URL_SAFE_NO_PAD.decode(sealed).ok()?;
         let (head, content) = sealed.split_at_checked(HEAD)?;
         let (form, head) = head.split_first()?;
@@ -94,11 +116,7 @@ impl SealingKeys {
         let key = self.keys.iter().find(|key| key.name == name)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut content = content.to_vec();
-        let length = key
-            .key
-            .open_in_place(nonce, Aad::from(purpose.bound_to(whose)), &mut content)
-            .ok()?
-            .len();
+        let length = key.key.open_in_place(nonce, Aad::from(bound_to), &mut content).ok()?.len();
         content.truncate(length);
         Some(content)
     }
@@ -139,10 +157,7 @@ impl Purpose<'_> {
             Self::RequestState { request } => ("mcp request state", request),
         };
         let mut bound = Vec::with_capacity(256);
-        let mut part = |text: &str| {
-            bound.extend((text.len() as u64).to_be_bytes());
-            bound.extend(text.as_bytes());
-        };
+        let mut part = |text: &str| push_part(&mut bound, text);
         [purpose, request, whose.issuer(), whose.subject(), whose.resource().as_str()]
             .into_iter()
             .for_each(&mut part);
@@ -155,6 +170,21 @@ impl Purpose<'_> {
         }
         bound
     }
+}
+
+/// The texts that state outside of the stack is bound to. The first part differs from each of
+/// [`Purpose`], so no state of one opens as state of the other.
+fn bound_to_texts(purpose: &str, texts: &[&str]) -> Vec<u8> {
+    let mut bound = Vec::with_capacity(256);
+    for text in ["state", purpose].iter().chain(texts) {
+        push_part(&mut bound, text);
+    }
+    bound
+}
+
+fn push_part(bound: &mut Vec<u8>, text: &str) {
+    bound.extend((text.len() as u64).to_be_bytes());
+    bound.extend(text.as_bytes());
 }
 
 #[cfg(test)]
@@ -258,6 +288,27 @@ mod tests {
         let anew = both.seal(Purpose::Session, &alice(), b"id");
         assert!(new.open(Purpose::Session, &alice(), anew.as_bytes()).is_some());
         assert!(!format!("{both:?}").contains("1, 1"));
+    }
+
+    #[test]
+    fn state_of_other_code_is_bound_to_purpose_and_texts() {
+        let keys = SealingKeys::new(&[7; 32]);
+        let sealed = keys.seal_state("consent", &["session", "alice"], b"request");
+        let opened = |purpose, texts: &[&str]| keys.open_state(purpose, texts, &sealed).is_some();
+        assert!(opened("consent", &["session", "alice"]));
+        for (purpose, texts) in [
+            ("pending", &["session", "alice"][..]),
+            ("consent", &["session"]),
+            ("consent", &["alice", "session"]),
+            ("consent", &["session", "alice", ""]),
+            ("consent", &["sessiona", "lice"]),
+        ] {
+            assert!(!opened(purpose, texts), "{purpose} {texts:?}");
+        }
+        assert_eq!(keys.open(Purpose::Session, &alice(), sealed.as_bytes()), None);
+        let session = keys.seal(Purpose::Session, &alice(), b"id");
+        assert!(keys.open_state("mcp session", &[], &session).is_none());
+        assert!(keys.open_state("consent", &["session", "alice"], "").is_none());
     }
 
     proptest! {

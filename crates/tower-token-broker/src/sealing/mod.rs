@@ -5,6 +5,9 @@
 //! another user or at another server. No map of them is needed, so any replica with the same keys
 //! can open them.
 //!
+//! [`SealingKeys::seal_state`] does the same for state of other code, such as the pages of the
+//! authorization server.
+//!
 //! The algorithm is AES-256-GCM-SIV (RFC 8452) with random nonces. User, resource and purpose are
 //! authenticated in addition, each preceded by its length.
 

@@ -155,7 +155,8 @@ impl Broker {
         &self.0.tasks
     }
 
-    pub(super) fn sealing_keys(&self) -> &SealingKeys {
+    /// Returns the keys that seal what clients and browsers carry for the broker.
+    pub fn sealing_keys(&self) -> &SealingKeys {
         &self.0.sealing_keys
     }
 
