@@ -129,9 +129,9 @@ pub use log::{AuditError, AuditLog, AuditOptions};
 pub(crate) use mount::MountPath;
 pub use mount::{MountPathError, MountedAt};
 pub use record::{
-    Connection, Consent, GrantType, Intent, IssuedToken, MAX_TEXT, Member, Note, OpenWork,
-    Operation, Outcome, PolicyDigest, Record, RecordKind, Records, Reloaded, SCHEMA_VERSION,
-    TokenOutcome,
+    Connection, Consent, EndedFamily, FamilyEndCause, GrantType, Intent, IssuedCode, IssuedToken,
+    MAX_TEXT, Member, Note, OpenWork, Operation, Outcome, PolicyDigest, PublishedKey, Record,
+    RecordKind, Records, RegisteredClient, Reloaded, SCHEMA_VERSION, TokenGrant, TokenOutcome,
 };
 pub use removal::{Removal, RemovalError};
 pub use segment::{WriterName, WriterNameError};

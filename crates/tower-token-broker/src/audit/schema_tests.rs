@@ -93,6 +93,7 @@ async fn segments(folder: &Path) -> String {
         Initiator::operator(&too_long("olga")),
         Initiator::system("retention"),
         Initiator::user(&User::new(too_long("https://i.example"), too_long("alice"))),
+        Initiator::client(&too_long("client")),
         Initiator::anonymous(),
     ] {
         let other = opened("commands");
@@ -174,6 +175,8 @@ async fn notes(log: &AuditLog, make: fn(&str) -> String) {
         family,
         expires: Timestamp::from_unix_seconds(60),
     };
+    let registered =
+        |name| RegisteredClient { client: &client, name, redirect_uris: client.as_str() };
     let connection = |account| Connection {
         user: &user,
         upstream: "crm",
@@ -188,6 +191,29 @@ async fn notes(log: &AuditLog, make: fn(&str) -> String) {
         Note::consent_denied(consent),
         Note::token_issued(token(Some(&name))),
         Note::token_issued(token(None)),
+        Note::token_issued_for(token(Some(&name)), TokenGrant::AuthorizationCode),
+        Note::token_issued_for(token(Some(&name)), TokenGrant::StaleRefreshToken),
+        Note::code_issued(IssuedCode {
+            user: &user,
+            client: &client,
+            resource: &resource,
+            scopes: &scopes,
+            family: &name,
+            expires: Timestamp::from_unix_seconds(60),
+        }),
+        Note::client_registered(registered(Some(&name))),
+        Note::client_registered(registered(None)),
+        Note::family_ended(EndedFamily {
+            user: &user,
+            client: &client,
+            resource: &resource,
+            family: &name,
+            cause: FamilyEndCause::RefreshReplay,
+        }),
+        Note::key_published(PublishedKey {
+            key: &name,
+            signs_from: Timestamp::from_unix_seconds(60),
+        }),
         Note::connected(connection(Some(&name))),
         Note::connected(connection(None)),
         Note::disconnected(connection(Some(&name))),
@@ -220,6 +246,7 @@ async fn notes(log: &AuditLog, make: fn(&str) -> String) {
         Initiator::operator(&make("olga")),
         Initiator::system(&make("scim")),
         Initiator::user(&user),
+        Initiator::client(&client),
         Initiator::anonymous(),
     ] {
         for note in notes {
@@ -516,6 +543,12 @@ fn each_word_of_a_closed_list_is_in_the_schema() {
     }
     for grant_type in GrantType::ALL {
         is_word("token_request", "grant_type", grant_type.as_str());
+    }
+    for grant in [TokenGrant::AuthorizationCode, TokenGrant::StaleRefreshToken] {
+        is_word("token_issued", "grant_type", grant.as_str());
+    }
+    for cause in FamilyEndCause::ALL {
+        is_word("family_ended", "what", cause.as_str());
     }
     for what in Reloaded::ALL {
         is_word("reloaded", "what", what.as_str());

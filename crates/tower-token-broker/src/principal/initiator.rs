@@ -11,6 +11,7 @@ pub struct Initiator(InitiatorKind);
 enum InitiatorKind {
     Operator(Box<str>),
     User(User),
+    Client(Box<str>),
     System(Box<str>),
     Anonymous,
 }
@@ -26,6 +27,11 @@ impl Initiator {
         Self(InitiatorKind::User(user.clone()))
     }
 
+    /// Creates the initiator for a client of the authorization server, by its ID.
+    pub fn client(id: &str) -> Self {
+        Self(InitiatorKind::Client(id.into()))
+    }
+
     /// Creates the initiator for a program, such as a webhook of the identity provider.
     pub fn system(name: &str) -> Self {
         Self(InitiatorKind::System(name.into()))
@@ -36,20 +42,24 @@ impl Initiator {
         Self(InitiatorKind::Anonymous)
     }
 
-    /// Returns the kind, as in the record: `operator`, `user`, `system` or `anonymous`.
+    /// Returns the kind, as in the record: `operator`, `user`, `client`, `system` or
+    /// `anonymous`.
     pub const fn kind(&self) -> &'static str {
         match self.0 {
             InitiatorKind::Operator(_) => "operator",
             InitiatorKind::User(_) => "user",
+            InitiatorKind::Client(_) => "client",
             InitiatorKind::System(_) => "system",
             InitiatorKind::Anonymous => "anonymous",
         }
     }
 
-    /// Returns the name of an operator or a system.
+    /// Returns the name of an operator or a system, or the ID of a client.
     pub fn name(&self) -> Option<&str> {
         match &self.0 {
-            InitiatorKind::Operator(name) | InitiatorKind::System(name) => Some(name),
+            InitiatorKind::Operator(name)
+            | InitiatorKind::Client(name)
+            | InitiatorKind::System(name) => Some(name),
             InitiatorKind::User(_) | InitiatorKind::Anonymous => None,
         }
     }
@@ -58,9 +68,10 @@ impl Initiator {
     pub const fn as_user(&self) -> Option<&User> {
         match &self.0 {
             InitiatorKind::User(user) => Some(user),
-            InitiatorKind::Operator(_) | InitiatorKind::System(_) | InitiatorKind::Anonymous => {
-                None
-            }
+            InitiatorKind::Operator(_)
+            | InitiatorKind::Client(_)
+            | InitiatorKind::System(_)
+            | InitiatorKind::Anonymous => None,
         }
     }
 }

@@ -65,6 +65,14 @@ kinds! {
     Consent = "consent";
     /// The broker issued a token.
     TokenIssued = "token_issued";
+    /// The broker issued an authorization code.
+    CodeIssued = "code_issued";
+    /// A client registered itself.
+    ClientRegistered = "client_registered";
+    /// A token family ended before its time.
+    FamilyEnded = "family_ended";
+    /// A key was published, to sign broker tokens later.
+    KeyPublished = "key_published";
     /// A user connected an account at an upstream.
     Connected = "connected";
     /// A user's connection to an upstream was removed.

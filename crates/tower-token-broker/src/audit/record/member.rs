@@ -90,6 +90,11 @@ members! {
     From = "from";
     Until = "until";
     UntilHash = "until_hash";
+    Stale = "stale";
+    ClientName = "client_name";
+    RedirectUris = "redirect_uris";
+    Key = "key";
+    SignsFrom = "signs_from";
 }
 
 /// Added to the name of a member for the SHA-256 of a text that was truncated.

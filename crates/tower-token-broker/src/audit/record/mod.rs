@@ -2,6 +2,7 @@
 //!
 //! All of it is closed and typed. There is no member for a body, an argument's value or a secret.
 
+mod authority;
 mod encode;
 mod event;
 mod head;
@@ -14,6 +15,9 @@ mod outcome;
 mod policy_digest;
 mod records;
 
+pub use authority::{
+    EndedFamily, FamilyEndCause, IssuedCode, PublishedKey, RegisteredClient, TokenGrant,
+};
 pub use encode::MAX_TEXT;
 pub(super) use event::{Event, RequestResult, SegmentOf, Work};
 pub use head::{Head, HeadError};

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Head, Member, PolicyDigest, RecordKind, encode::Line};
+use super::{
+    EndedFamily, Head, IssuedCode, Member, PolicyDigest, PublishedKey, RecordKind,
+    RegisteredClient, TokenGrant, encode::Line,
+};
 use crate::{
     clock::Timestamp,
     principal::{GrantId, Initiator, Resource, Scopes, User},
@@ -24,7 +27,11 @@ pub struct Note<'a> {
 enum Subject<'a> {
     SignIn { user: Option<&'a User>, has_succeeded: bool },
     Consent { consent: Consent<'a>, is_allowed: bool },
-    TokenIssued(IssuedToken<'a>),
+    CodeIssued(IssuedCode<'a>),
+    TokenIssued { token: IssuedToken<'a>, grant: Option<TokenGrant> },
+    ClientRegistered(RegisteredClient<'a>),
+    FamilyEnded(EndedFamily<'a>),
+    KeyPublished(PublishedKey<'a>),
     Connected(Connection<'a>),
     Disconnected(Connection<'a>),
     Command { name: &'static str, target: Option<&'a str>, outcome: &'static str },
@@ -146,7 +153,34 @@ impl<'a> Note<'a> {
 
     /// A token is about to be issued. Record it before the token is sent.
     pub const fn token_issued(token: IssuedToken<'a>) -> Self {
-        Self::new(Subject::TokenIssued(token))
+        Self::new(Subject::TokenIssued { token, grant: None })
+    }
+
+    /// A token is about to be issued for a code or a refresh token. Record it before the token is
+    /// sent.
+    pub const fn token_issued_for(token: IssuedToken<'a>, grant: TokenGrant) -> Self {
+        Self::new(Subject::TokenIssued { token, grant: Some(grant) })
+    }
+
+    /// An authorization code is about to be issued. Record it before the code is sent.
+    pub const fn code_issued(code: IssuedCode<'a>) -> Self {
+        Self::new(Subject::CodeIssued(code))
+    }
+
+    /// A client registers itself. Record it before the registration is returned.
+    pub const fn client_registered(client: RegisteredClient<'a>) -> Self {
+        Self::new(Subject::ClientRegistered(client))
+    }
+
+    /// A token family ends before its time. The revocation of its access tokens is recorded by the
+    /// [`Broker`](crate::Broker).
+    pub const fn family_ended(family: EndedFamily<'a>) -> Self {
+        Self::new(Subject::FamilyEnded(family))
+    }
+
+    /// A key was published, to sign broker tokens later.
+    pub const fn key_published(key: PublishedKey<'a>) -> Self {
+        Self::new(Subject::KeyPublished(key))
     }
 
     /// A user connected an account.
@@ -206,7 +240,11 @@ impl<'a> Note<'a> {
         match self.subject {
             Subject::SignIn { .. } => RecordKind::SignIn,
             Subject::Consent { .. } => RecordKind::Consent,
-            Subject::TokenIssued(_) => RecordKind::TokenIssued,
+            Subject::CodeIssued(_) => RecordKind::CodeIssued,
+            Subject::TokenIssued { .. } => RecordKind::TokenIssued,
+            Subject::ClientRegistered(_) => RecordKind::ClientRegistered,
+            Subject::FamilyEnded(_) => RecordKind::FamilyEnded,
+            Subject::KeyPublished(_) => RecordKind::KeyPublished,
             Subject::Connected(_) => RecordKind::Connected,
             Subject::Disconnected(_) => RecordKind::Disconnected,
             Subject::Command { .. } => RecordKind::Command,
@@ -252,7 +290,14 @@ impl Subject<'_> {
                 line.word(Member::Outcome, if *is_allowed { "allowed" } else { "denied" });
                 consent.write(line);
             }
-            Self::TokenIssued(token) => token.write(line),
+            Self::CodeIssued(code) => code.write(line),
+            Self::TokenIssued { token, grant } => {
+                token.write(line);
+                grant.iter().for_each(|grant| grant.write(line));
+            }
+            Self::ClientRegistered(client) => client.write(line),
+            Self::FamilyEnded(family) => family.write(line),
+            Self::KeyPublished(key) => key.write(line),
             Self::Connected(connection) | Self::Disconnected(connection) => connection.write(line),
             Self::Command { name, target, outcome } => {
                 line.word(Member::Command, name);
