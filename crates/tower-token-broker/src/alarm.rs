@@ -96,6 +96,20 @@ alarms! {
     /// Plain http to a host of a private network is allowed.
     PlainHttp = "outbound.plain_http";
 
+    // The authorization server
+    /// A code or a refresh token was presented again: its family is ended.
+    TokenReplayed = "authority.token_replayed";
+    /// A client presented the refresh token of another one.
+    TokenOfAnotherClient = "authority.token_of_another_client";
+    /// A token family could not be ended everywhere.
+    FamilyNotEnded = "authority.family_not_ended";
+    /// A broker token could not be signed.
+    SigningFailed = "authority.signing_failed";
+    /// Signing keys could not be read.
+    SigningKeysNotLoaded = "authority.signing_keys_not_loaded";
+    /// The store of the authorization server cannot be reached.
+    AuthorityStoreUnavailable = "authority.store_unavailable";
+
     // Credential sources
     /// A refresh or another request to a token endpoint failed.
     TokenRequestFailed = "upstream.token_request_failed";

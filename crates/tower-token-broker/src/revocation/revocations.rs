@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::{Clock, Deadline, LEEWAY, Moment, Timestamp},
     principal::GrantId,
-    principal::{Principal, Resource, User},
+    principal::{Principal, Resource, User, Verified},
     refusal::Reason,
 };
 
@@ -328,6 +328,22 @@ impl Revocations {
         self.fresh()
     }
 
+    /// Returns an error if no token may be issued or renewed for this user and client now: the
+    /// process shuts down, a feed is stale, the user is blocked, or user, client, family or
+    /// resource were revoked since the authorization began, which is `issued_at` of
+    /// [`Verified::vouch`].
+    ///
+    /// For an authorization server: a revocation is kept for [`Revocations::RETENTION`], so it also
+    /// has to end what it keeps itself.
+    ///
+    /// # Errors
+    /// [`Reason::ShuttingDown`], [`Reason::RevocationStale`], [`Reason::Blocked`], or
+    /// [`Reason::Revoked`].
+    pub fn permits(&self, authorization: &Verified) -> Result<(), Reason> {
+        self.admits()?;
+        self.stands(&Principal::of(authorization))
+    }
+
     /// Returns an error if a feed is stale.
     pub(crate) fn fresh(&self) -> Result<(), Reason> {
         let feeds = self.0.feeds.load();
@@ -364,7 +380,7 @@ impl Revocations {
         &self.0.clock
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Epoch> {
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Epoch> {
         self.0.changed.subscribe()
     }
 
@@ -376,18 +392,18 @@ impl Revocations {
         });
     }
 
-    pub(super) fn downgrade(&self) -> Ending {
+    pub(crate) fn downgrade(&self) -> Ending {
         Ending(Arc::downgrade(&self.0))
     }
 
-    pub(super) fn upgrade(ending: &Ending) -> Option<Self> {
+    pub(crate) fn upgrade(ending: &Ending) -> Option<Self> {
         ending.0.upgrade().map(Self)
     }
 }
 
 /// Revocations held weakly.
 #[derive(Debug)]
-pub(super) struct Ending(Weak<Shared>);
+pub(crate) struct Ending(Weak<Shared>);
 
 #[cfg(test)]
 mod tests {

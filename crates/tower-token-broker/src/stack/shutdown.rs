@@ -5,7 +5,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::Broker;
-use crate::{audit::AuditError, refusal::Reason, revocation::Phase};
+use crate::{
+    audit::AuditError,
+    refusal::Reason,
+    revocation::{Phase, Revocations},
+};
 
 /// Interval of the check whether all requests have ended.
 const LOOK: Duration = Duration::from_millis(10);
@@ -43,6 +47,24 @@ impl Broker {
     /// Dropped, requests are still refused, and calls continue until they or the process end.
     pub async fn shutdown(&self, grace: Duration) -> Result<(), ShutdownError> {
         *self.0.end.get_or_init(|| self.end(grace)).await
+    }
+
+    /// Returns a future that completes when [`Broker::shutdown`] was called, or when the broker is
+    /// gone, which it does not keep alive: for the background work of your own.
+    pub fn ending(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let revocations = self.0.revocations.downgrade();
+        let mut changes = self.0.revocations.subscribe();
+        async move {
+            loop {
+                let revocations = Revocations::upgrade(&revocations);
+                if revocations.is_none_or(|revocations| revocations.phase() > Phase::Serving) {
+                    return;
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
     }
 
     async fn end(&self, grace: Duration) -> Result<(), ShutdownError> {

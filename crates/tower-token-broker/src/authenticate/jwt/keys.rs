@@ -51,6 +51,19 @@ impl Keys {
         Ok(Self(Arc::new(ArcSwap::from_pointee(set))))
     }
 
+    /// Parses the JWK set of an untrusted party, such as a client of an authorization server, as
+    /// [`Keys::parse_for`] does. Skipped keys raise no alarm; read [`Keys::problems`].
+    ///
+    /// # Errors
+    /// As for [`Keys::parse`].
+    pub fn parse_untrusted(
+        jwk_set: &[u8],
+        algorithms: impl Into<Algorithms>,
+    ) -> Result<Self, KeysError> {
+        let set = KeySet::parse(jwk_set, algorithms.into())?;
+        Ok(Self(Arc::new(ArcSwap::from_pointee(set))))
+    }
+
     /// Replaces the current keys, for all clones. Key IDs that are missing from the new set are
     /// retired from now on. A retired ID stays retired, even if the new set contains it.
     pub fn replace(&self, with: &Self, now: Reading) {
