@@ -55,7 +55,7 @@ FLOORS = {
     "token-broker-grpc": {"tower-token-broker", "token-broker-outbound"},
     "token-broker-store": {"tower-token-broker"},
     "token-broker-sql": {"tower-token-broker", "token-broker-store"},
-    "token-broker-authority": {"tower-token-broker", "token-broker-outbound"},
+    "token-broker-authority": {"tower-token-broker", "token-broker-outbound", "token-broker-store"},
     "token-broker-upstream": {"tower-token-broker", "token-broker-outbound", "token-broker-store"},
     "token-broker-demo": {
         "tower-token-broker", "token-broker-outbound", "token-broker-store",

@@ -60,6 +60,12 @@ ALLOWED = {
         ("hyper_util", "src/closable_stream.rs", CONNECTOR),
         ("tokio", "src/connector.rs", CONNECTOR),
     ],
+    "token-broker-authority": [
+        ("bytes", None, TOWER),
+        ("http", None, TOWER),
+        ("tower_service", None, TOWER),
+        ("axum", "src/router.rs", AXUM),
+    ],
     "token-broker-upstream": [
         ("http", None, TOWER),
     ],

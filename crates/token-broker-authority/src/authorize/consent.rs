@@ -1,4 +1,4 @@
-//! What a consent page shows.
+//! The facts that a consent page shows.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ pub enum RedirectTarget {
     Web,
     /// A program on the user's own computer (RFC 8252 §7.3). Any program there may be listening.
     Loopback,
-    /// Whatever program the user's computer has registered for the scheme (RFC 8252 §7.1).
+    /// The program that the user's computer has registered for the scheme (RFC 8252 §7.1).
     CustomScheme,
 }
 
@@ -118,7 +118,7 @@ pub struct ConsentServer {
 pub struct ConsentScope {
     /// The scope token.
     pub name: Box<str>,
-    /// What it allows in plain words, as configured.
+    /// A description in plain words, as configured.
     pub text: Option<Box<str>>,
 }
 

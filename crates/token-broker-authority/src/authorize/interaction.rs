@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use tower_token_broker::{principal::User, request_id::RequestId};
+use tower_token_broker::{clock::Timestamp, principal::User, request_id::RequestId};
 
 use super::ConsentRequest;
 
@@ -50,13 +50,23 @@ pub struct SignedIn {
     pub session: Box<str>,
     /// The session's token against forged forms.
     pub csrf_token: Box<str>,
+    /// When the user last signed in, if it is known.
+    pub authenticated_at: Option<Timestamp>,
 }
 
 impl SignedIn {
     /// Creates the description of a session.
     pub fn new(user: User, display_name: &str, session: &str, csrf_token: &str) -> Self {
         let (display_name, session) = (display_name.into(), session.into());
-        Self { user, display_name, session, csrf_token: csrf_token.into() }
+        let csrf_token = csrf_token.into();
+        Self { user, display_name, session, csrf_token, authenticated_at: None }
+    }
+
+    /// Sets when the user last signed in.
+    #[must_use = "returns the changed value"]
+    pub const fn authenticated_at(mut self, at: Timestamp) -> Self {
+        self.authenticated_at = Some(at);
+        self
     }
 }
 

@@ -1,12 +1,73 @@
 //! Authorize endpoint: validates a request, asks the user, and issues the code.
+//!
+//! # Order
+//! Client and redirect URI are verified first, then all parameters, then the user signs in, then
+//! the consent page is shown, and only its form issues a code. Between these steps the browser
+//! carries the request in a sealed value, so no table of requests is needed.
+//!
+//! # Errors
+//! Until client and redirect URI are verified, an error is a page ([`AuthorizePageError`]) and
+//! there is no redirect. From then on an error is a redirect with a registered code. Each redirect
+//! has `iss` (RFC 9207).
+//!
+//! # Limits
+//! Query and form ≤ 64 KiB; `state` ≤ 2 KiB, printable ASCII; scopes ≤ 16 KiB. A code lives for a
+//! minute, a consent form for 15 minutes, a request that waits for the sign-in for an hour.
+//!
+//! # Sources
+//! OAuth 2.1 §4.1, RFC 7636, RFC 8252 §7, RFC 8707 §2.1, RFC 9207, RFC 9700 §4.
 
 mod consent;
+mod decision;
+mod endpoint;
 mod interaction;
 mod pending;
+mod redirect;
+mod request;
+mod ticket;
 
-pub use consent::{
-    ClientIdentity, ConsentClient, ConsentRedirect, ConsentRequest, ConsentScope, ConsentServer,
-    RedirectTarget,
+/// The parts that `readers` exposes.
+#[cfg(feature = "fuzzing")]
+pub(crate) mod readers {
+    use super::redirect::{Answer, location};
+    pub(crate) use super::request::{Refused, Verified, validate};
+    use crate::{client::VerifiedRedirect, oauth_error::ErrorCode};
+
+    pub(crate) fn redirect_location(
+        to: &VerifiedRedirect,
+        code: ErrorCode,
+        state: Option<&str>,
+    ) -> String {
+        location(to, &Answer::Error(code), state, "https://broker.example.com")
+    }
+}
+
+use std::time::Duration;
+
+pub use self::{
+    consent::{
+        ClientIdentity, ConsentClient, ConsentRedirect, ConsentRequest, ConsentScope,
+        ConsentServer, RedirectTarget,
+    },
+    interaction::{AuthorizePageError, Interaction, SessionsUnavailable, SignedIn},
+    pending::{Pending, PendingRequests},
 };
-pub use interaction::{AuthorizePageError, Interaction, SessionsUnavailable, SignedIn};
-pub use pending::{Pending, PendingRequests};
+pub(crate) use self::{endpoint::AuthorizeEndpoint, request::without_ignored};
+use crate::limits::Quota;
+
+/// Settings of the authorize endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use = "does nothing unless it is used"]
+pub struct AuthorizeSettings {
+    /// Lifetime of a code; 60 seconds by default.
+    pub code_lifetime: Duration,
+    /// Requests from one address; 120 per minute by default.
+    pub per_address: Quota,
+}
+
+impl Default for AuthorizeSettings {
+    fn default() -> Self {
+        Self { code_lifetime: Duration::from_secs(60), per_address: Quota::per_minute(120) }
+    }
+}

@@ -32,7 +32,8 @@ pub struct Pending {
     pub(super) resource: Option<Resource>,
     /// The scopes that the client requested; `None` for the default ones.
     pub(super) scopes: Option<Scopes>,
-    location: Box<str>,
+    /// Empty before the request is sealed.
+    pub(super) location: Box<str>,
 }
 
 const PURPOSE: &str = "authorization request";
@@ -41,9 +42,10 @@ impl PendingRequests {
     /// The time for which a sealed request can be opened.
     pub const LIFETIME: Duration = Duration::from_secs(60 * 60);
     /// Longest sealed request, in bytes. A longer one is not opened.
-    pub const MAX_BYTES: usize = 16 * 1024;
+    pub const MAX_BYTES: usize = 24 * 1024;
 
-    pub(crate) fn new(keys: SealingKeys, clock: Clock, issuer: &str, base_path: &str) -> Self {
+    /// Creates the requests of this issuer, whose endpoints are below `base_path`.
+    pub fn new(keys: SealingKeys, clock: Clock, issuer: &str, base_path: &str) -> Self {
         Self { keys, clock, issuer: issuer.into(), base_path: base_path.into() }
     }
 
@@ -89,8 +91,8 @@ impl Pending {
         self.claimed_name.as_deref()
     }
 
-    /// Returns the path and query at which the request continues when the user has signed in: always
-    /// on this server.
+    /// Returns the path and query at which the request continues when the user has signed in,
+    /// always on this server.
     pub fn location(&self) -> &str {
         &self.location
     }
@@ -122,20 +124,6 @@ impl Pending {
             scopes,
             location,
         })
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one place builds it, from a parsed request")]
-    pub(super) const fn unsealed(
-        client: Box<str>,
-        claimed_name: Option<Box<str>>,
-        redirect_uri: Box<str>,
-        state: Option<Box<str>>,
-        challenge: Box<str>,
-        resource: Option<Resource>,
-        scopes: Option<Scopes>,
-        location: Box<str>,
-    ) -> Self {
-        Self { client, claimed_name, redirect_uri, state, challenge, resource, scopes, location }
     }
 }
 

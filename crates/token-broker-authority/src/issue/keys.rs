@@ -96,6 +96,11 @@ impl SigningKey {
         self.algorithm
     }
 
+    /// Returns the public half, as a JWK.
+    pub(crate) const fn public(&self) -> &Value {
+        &self.public
+    }
+
     /// Returns the private key as a PKCS #8 document, for a store of secrets.
     pub const fn pkcs8(&self) -> &Secret {
         &self.private

@@ -75,7 +75,19 @@ impl Issuer {
     /// # Errors
     /// A required claim is missing, or the lifetime is not allowed.
     pub fn mint(&self, mint: impl Borrow<Mint>) -> Result<BrokerToken, MintError> {
-        let mint = mint.borrow();
+        mint.borrow().sign(&self.name, self.keys.active(), self.clock.now())
+    }
+}
+
+impl Mint {
+    /// Mints the token with this key, at this time.
+    pub(crate) fn sign(
+        &self,
+        issuer: &str,
+        key: &SigningKey,
+        now: Timestamp,
+    ) -> Result<BrokerToken, MintError> {
+        let mint = self;
         let required = |name: &'static str, value: Option<&str>| match value {
             Some(value) if !value.is_empty() => Ok(Value::from(value)),
             _ => Err(MintError::Missing(name)),
@@ -86,10 +98,10 @@ impl Issuer {
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| KeyError::Random)?;
         let id = URL_SAFE_NO_PAD.encode(random);
-        let issued = self.clock.now().unix_seconds();
+        let issued = now.unix_seconds();
         let expires = issued.saturating_add(mint.lifetime.as_secs());
         let mut claims = Map::new();
-        claims.insert("iss".into(), self.name.as_ref().into());
+        claims.insert("iss".into(), issuer.into());
         claims.insert(
             "aud".into(),
             required("resource", mint.resource.as_ref().map(Resource::as_str))?,
@@ -109,7 +121,7 @@ impl Issuer {
         if let Some(actor) = &mint.actor {
             claims.insert("act".into(), act(actor));
         }
-        let secret = self.keys.active().sign_typed("at+jwt", &Value::Object(claims).to_string())?;
+        let secret = key.sign_typed("at+jwt", &Value::Object(claims).to_string())?;
         Ok(BrokerToken { secret, id: id.into(), expires_at: Timestamp::from_unix_seconds(expires) })
     }
 }

@@ -1,0 +1,306 @@
+//! The authorization server: its endpoints as functions from requests to responses.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use token_broker_store::{
+    StoreError,
+    authority::{AuthorityStore, ClientId, FamilyEndReason, FamilyId},
+};
+use tower_token_broker::{
+    Broker,
+    alarm::Alarm,
+    audit::FamilyEndCause,
+    authenticate::jwt::Keys,
+    principal::{Initiator, Scopes, User},
+};
+
+use crate::{
+    authorize::{AuthorizeEndpoint, AuthorizeSettings, Interaction, PendingRequests},
+    builder::AuthorityBuilder,
+    client::{Registrar, RegistrationLimits},
+    jwks,
+    key_rotation::{KeySettings, KeyringError, SigningKeyring},
+    metadata::{self, IssuerUrl},
+    oauth_error::{EndpointError, ErrorCode},
+    request::EndpointRequest,
+    token::{TokenEndpoint, TokenSettings},
+};
+
+/// The authorization server of a deployment. Cheap to clone.
+///
+/// Each endpoint is a function of its own, so that it can be mounted in any server; with feature
+/// `axum`, [`Authority::router`] has all of them.
+pub struct Authority<S>(pub(crate) Arc<Endpoints<S>>);
+
+pub(crate) struct Endpoints<S> {
+    pub(crate) broker: Broker,
+    pub(crate) issuer: IssuerUrl,
+    pub(crate) store: Arc<S>,
+    pub(crate) scopes: Scopes,
+    pub(crate) metadata: Bytes,
+    pub(crate) authorize: AuthorizeEndpoint<S>,
+    pub(crate) token: TokenEndpoint<S>,
+    /// `None`: clients do not register themselves.
+    pub(crate) registrar: Option<Registrar<S>>,
+    pub(crate) keyring: Arc<SigningKeyring<S>>,
+    pub(crate) settings: AuthoritySettings,
+}
+
+/// Settings of an authorization server. Each has a default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use = "does nothing unless it is used"]
+pub struct AuthoritySettings {
+    /// The authorize endpoint.
+    pub authorize: AuthorizeSettings,
+    /// The token endpoint.
+    pub token: TokenSettings,
+    /// Registrations.
+    pub registration: RegistrationLimits,
+    /// Signing keys.
+    pub keys: KeySettings,
+}
+
+/// A part could not be stored or recorded. What took effect stays; a retry is safe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the tokens could not be ended everywhere; try again")]
+#[non_exhaustive]
+pub struct NotEnded;
+
+/// Time between two clean-ups of the store.
+const CLEAN_UP_EVERY: Duration = Duration::from_secs(10 * 60);
+/// Time for which a code is kept after it expired, to recognize its replay; longer than a consent
+/// form lives.
+const CODES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time for which an ended family is kept.
+const FAMILIES_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Number of rows that are removed in one step.
+const PAGE: usize = 500;
+
+impl<S: AuthorityStore> Authority<S> {
+    /// Begins an authorization server with this issuer. Its tokens are verified by
+    /// `JwtVerifier::new(issuer, authority.keys())`.
+    pub fn builder(broker: &Broker, issuer: IssuerUrl, store: S) -> AuthorityBuilder<S> {
+        AuthorityBuilder::new(broker, issuer, store)
+    }
+
+    /// Returns the issuer.
+    pub fn issuer(&self) -> &IssuerUrl {
+        &self.0.issuer
+    }
+
+    /// Returns the public keys, for verifiers in this process. They follow each rotation.
+    pub fn keys(&self) -> &Keys {
+        self.0.keyring.keys()
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &S {
+        &self.0.store
+    }
+
+    /// Returns the requests that browsers carry while their user signs in.
+    pub fn pending(&self) -> &PendingRequests {
+        &self.0.authorize.pending
+    }
+
+    /// Returns the metadata document.
+    pub fn metadata(&self) -> Response<Bytes> {
+        metadata::response(self.0.metadata.clone())
+    }
+
+    /// Returns the key set.
+    pub fn jwks(&self) -> Response<Bytes> {
+        jwks::response(self.0.keyring.jwks())
+    }
+
+    /// Responds to an authorization request (`GET`).
+    ///
+    /// # Cancellation
+    /// Nothing is stored.
+    pub async fn authorize<I: Interaction>(
+        &self,
+        interaction: &I,
+        request: EndpointRequest,
+    ) -> Response<Bytes> {
+        self.0.authorize.authorize(interaction, &request).await
+    }
+
+    /// Responds where an authorization request continues after the sign-in (`GET`), at
+    /// [`Pending::location`](crate::authorize::Pending::location).
+    ///
+    /// # Cancellation
+    /// Nothing is stored.
+    pub async fn resume<I: Interaction>(
+        &self,
+        interaction: &I,
+        request: EndpointRequest,
+    ) -> Response<Bytes> {
+        self.0.authorize.resume(interaction, &request).await
+    }
+
+    /// Responds to the form of a consent page (`POST`).
+    ///
+    /// # Cancellation
+    /// A code may be stored; no one has it.
+    pub async fn decide<I: Interaction>(
+        &self,
+        interaction: &I,
+        request: EndpointRequest,
+    ) -> Response<Bytes> {
+        self.0.authorize.decide(interaction, &request).await
+    }
+
+    /// Responds to a token request (`POST`).
+    ///
+    /// # Cancellation
+    /// A code may be redeemed, a family may have advanced. A client that repeats a refresh obtains
+    /// the same refresh token.
+    pub async fn token(&self, request: EndpointRequest) -> Response<Bytes> {
+        self.0.token.respond(&request).await
+    }
+
+    /// Responds to a revocation request (RFC 7009, `POST`).
+    ///
+    /// # Cancellation
+    /// A revocation that began is completed.
+    pub async fn revoke(&self, request: EndpointRequest) -> Response<Bytes> {
+        self.0.token.respond_to_revocation(&request).await
+    }
+
+    /// Responds to a registration (RFC 7591, `POST`).
+    ///
+    /// # Cancellation
+    /// A client may be registered; it is removed after a day.
+    pub async fn register(&self, request: EndpointRequest) -> Response<Bytes> {
+        let registered = async {
+            let off = EndpointError::new(ErrorCode::InvalidRequest, "clients cannot register here");
+            let off = off.with_status(StatusCode::NOT_FOUND);
+            let registrar = self.0.registrar.as_ref().ok_or(off)?;
+            if request.method != Method::POST {
+                let wrong = EndpointError::new(ErrorCode::InvalidRequest, "the method is POST");
+                return Err(wrong.with_status(StatusCode::METHOD_NOT_ALLOWED));
+            }
+            registrar.register(&self.0.broker, &request, &self.0.scopes).await
+        };
+        registered.await.unwrap_or_else(EndpointError::response)
+    }
+
+    /// Ends a token family for its user: refresh tokens and access tokens. An unknown family is
+    /// no error.
+    ///
+    /// # Errors
+    /// [`NotEnded`]
+    ///
+    /// # Cancellation
+    /// Once polled, the work is completed in its own task.
+    pub async fn end_family(&self, family: &FamilyId, user: &User) -> Result<(), NotEnded> {
+        let found = self.0.store.family(family).await.map_err(|_| NotEnded)?;
+        // Q304: a family of another user is an unknown one.
+        let Some(found) = found.filter(|found| found.family.user == *user) else { return Ok(()) };
+        let (ender, by) = (&self.0.token.families, Initiator::user(user));
+        let ended = ender.end(None, &found.family, FamilyEndCause::User, &by).await;
+        ended.map_err(|_| NotEnded)
+    }
+
+    /// Ends all token families of a user, of a client, or of both together: refresh tokens and
+    /// access tokens. Returns their number.
+    ///
+    /// A revocation or a block of a user ends the tokens that are in use; this also ends those that
+    /// would be refreshed a week later.
+    ///
+    /// # Errors
+    /// [`NotEnded`]
+    ///
+    /// # Cancellation
+    /// Once polled, the work is completed in its own task.
+    pub async fn end_families(
+        &self,
+        user: Option<&User>,
+        client: Option<&ClientId>,
+        initiator: &Initiator,
+    ) -> Result<usize, NotEnded> {
+        let reason = match initiator.as_user() {
+            Some(_) => FamilyEndReason::User,
+            None => FamilyEndReason::Operator,
+        };
+        let ended = self.0.token.families.end_all(user, client, reason, initiator).await;
+        ended.map_err(|_| NotEnded)
+    }
+
+    /// Publishes a new signing key, which signs after [`KeySettings::published_before_use`].
+    ///
+    /// # Errors
+    /// The key could not be stored or recorded.
+    ///
+    /// # Cancellation
+    /// A key may be published.
+    pub async fn rotate_keys(&self, initiator: &Initiator) -> Result<(), KeyringError> {
+        self.0.keyring.rotate(initiator).await
+    }
+
+    /// Reads the signing keys again. A task does so once a minute.
+    ///
+    /// # Errors
+    /// The keys could not be read. The last ones are used.
+    ///
+    /// # Cancellation
+    /// A key may be published.
+    pub async fn refresh_keys(&self) -> Result<(), KeyringError> {
+        self.0.keyring.refresh().await
+    }
+
+    /// Removes one page each of expired codes, families that ended long ago, and clients that were
+    /// never used. A task does so every ten minutes.
+    ///
+    /// # Errors
+    /// The store failed.
+    ///
+    /// # Cancellation
+    /// Each row is removed or not.
+    pub async fn clean_up(&self) -> Result<usize, StoreError> {
+        let (store, now) = (&self.0.store, self.0.broker.clock().now());
+        let unused = now.minus(self.0.settings.registration.unused_lifetime);
+        let clients = store.remove_unused_clients(unused, PAGE).await?;
+        let codes = store.remove_codes(now.minus(CODES_KEPT), PAGE).await?;
+        let families = store.remove_families(now.minus(FAMILIES_KEPT), PAGE).await?;
+        Ok(clients.saturating_add(codes).saturating_add(families))
+    }
+
+    pub(crate) fn keep_clean(&self) {
+        let (weak, clock) = (Arc::downgrade(&self.0), self.0.broker.clock().clone());
+        let mut ending = Box::pin(self.0.broker.ending());
+        drop(self.0.broker.tasks().spawn("clean-up of the authority", async move {
+            loop {
+                let next = clock.now().plus(CLEAN_UP_EVERY);
+                // Both may be dropped: one is a timer, and the other only waits.
+                tokio::select! {
+                    () = clock.sleep_until(next) => {}
+                    () = &mut ending => return,
+                }
+                let Some(endpoints) = weak.upgrade() else { return };
+                if let Err(error) = Self(endpoints).clean_up().await {
+                    tracing::warn!(
+                        alarm = Alarm::AuthorityStoreUnavailable.code(),
+                        %error,
+                        "expired codes, families and clients could not be removed"
+                    );
+                }
+            }
+        }));
+    }
+}
+
+impl<S> Clone for Authority<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S> fmt::Debug for Authority<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("issuer", &self.0.issuer).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,162 @@
+//! From the authorization request to the consent page.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use token_broker_store::authority::{AuthorityStore, LookupKey};
+use tower_token_broker::{Broker, request_id::RequestId};
+
+use super::{
+    AuthorizePageError as PageError, AuthorizeSettings, ConsentClient, ConsentRedirect,
+    ConsentRequest, Interaction, Pending, PendingRequests,
+    consent::ClientIdentity,
+    redirect::{Answer, redirect},
+    request::{Refused, Verified, validate, verify},
+    ticket::Ticket,
+};
+use crate::{
+    client::{Client, ClientOrigin, Directory},
+    limits::{Limiter, Network},
+    oauth_error::ErrorCode,
+    params::Params,
+    request::EndpointRequest,
+    servers::Servers,
+    token::TokenSettings,
+};
+
+/// The authorize endpoint.
+#[derive(Debug)]
+pub(crate) struct AuthorizeEndpoint<S> {
+    pub(crate) broker: Broker,
+    pub(crate) issuer: Box<str>,
+    pub(crate) base_path: Box<str>,
+    pub(crate) store: Arc<S>,
+    pub(crate) lookup: LookupKey,
+    pub(crate) directory: Arc<Directory<S>>,
+    pub(crate) servers: Servers,
+    pub(crate) pending: PendingRequests,
+    pub(crate) settings: AuthorizeSettings,
+    pub(crate) tokens: TokenSettings,
+    pub(crate) per_address: Limiter<Network>,
+}
+
+impl<S: AuthorityStore> AuthorizeEndpoint<S> {
+    /// Responds to an authorization request.
+    pub(crate) async fn authorize<I: Interaction>(
+        &self,
+        interaction: &I,
+        request: &EndpointRequest,
+    ) -> Response<Bytes> {
+        let responded = async {
+            self.per_address
+                .take(Network::of(request.peer))
+                .map_err(|_wait| Refused::Page(PageError::TooManyRequests))?;
+            let query = request.query.as_deref().unwrap_or_default();
+            let params = Params::parse(query.as_bytes())
+                .map_err(|_| Refused::Page(PageError::Unreadable))?;
+            let (client, uri) = (params.get("client_id"), params.get("redirect_uri"));
+            let verified = verify(&self.directory, client, uri).await.map_err(Refused::Page)?;
+            let pending = validate(&params, &verified, &self.servers)?;
+            self.ask(interaction, request, pending, &verified).await
+        };
+        responded.await.unwrap_or_else(|refused| self.refuse(interaction, refused))
+    }
+
+    /// Responds where a request continues after its user has signed in.
+    pub(crate) async fn resume<I: Interaction>(
+        &self,
+        interaction: &I,
+        request: &EndpointRequest,
+    ) -> Response<Bytes> {
+        let responded = async {
+            let query = request.query.as_deref().unwrap_or_default();
+            let params = Params::parse(query.as_bytes())
+                .map_err(|_| Refused::Page(PageError::Unreadable))?;
+            let sealed = params.get("request").ok_or(Refused::Page(PageError::Expired))?;
+            let pending = self.pending.open(sealed).ok_or(Refused::Page(PageError::Expired))?;
+            // The client may be another one since.
+            let verified = self.verify_again(&pending).await.map_err(Refused::Page)?;
+            self.ask(interaction, request, pending, &verified).await
+        };
+        responded.await.unwrap_or_else(|refused| self.refuse(interaction, refused))
+    }
+
+    pub(super) async fn verify_again(&self, pending: &Pending) -> Result<Verified, PageError> {
+        verify(&self.directory, Some(&pending.client), Some(&pending.redirect_uri)).await
+    }
+
+    /// Shows the consent page, or lets the user sign in first.
+    // D097: a page in each case. Consent is not remembered.
+    async fn ask<I: Interaction>(
+        &self,
+        interaction: &I,
+        request: &EndpointRequest,
+        pending: Pending,
+        verified: &Verified,
+    ) -> Result<Response<Bytes>, Refused> {
+        let signed_in = interaction.signed_in(&request.headers).await;
+        let signed_in = signed_in.map_err(|_| Refused::Page(PageError::Unavailable))?;
+        let Some(user) = signed_in else {
+            return Ok(interaction.sign_in(&self.pending.seal(&pending)));
+        };
+        let offered = self.servers.offered(pending.resource.as_ref(), pending.scopes.as_ref());
+        if offered.is_empty() {
+            return Err(Refused::Redirect {
+                to: verified.redirect.clone(),
+                state: pending.state,
+                code: ErrorCode::InvalidTarget,
+            });
+        }
+        let servers = offered.iter().map(|(server, scopes)| server.on_page(scopes)).collect();
+        let redirect = ConsentRedirect::new(
+            verified.redirect.as_str(),
+            verified.redirect.host(),
+            verified.redirect.target(),
+        );
+        let ticket = Ticket::new(pending).map_err(|_| Refused::Page(PageError::Unavailable))?;
+        let sealed = ticket.seal(self.broker.sealing_keys(), self.broker.clock(), &user);
+        let client = self.on_page(&verified.client);
+        let mut page = ConsentRequest::new(client, redirect, servers, &sealed);
+        page.action = format!("{}/oauth/consent", self.base_path).into();
+        page.idle_lifetime = self.tokens.refresh_idle_lifetime;
+        page.absolute_lifetime = self.tokens.refresh_absolute_lifetime;
+        Ok(interaction.consent(&user, &page))
+    }
+
+    fn on_page(&self, client: &Client) -> ConsentClient {
+        let identity = match &client.origin {
+            ClientOrigin::Configured => ClientIdentity::Configured,
+            ClientOrigin::Document { host } => {
+                ClientIdentity::MetadataDocument { host: host.clone() }
+            }
+            ClientOrigin::Registered { at } => {
+                ClientIdentity::SelfRegistered { since: at.until(self.broker.clock().now()) }
+            }
+        };
+        ConsentClient::new(client.id.as_str(), client.name.as_deref(), identity)
+    }
+
+    pub(super) fn refuse<I: Interaction>(
+        &self,
+        interaction: &I,
+        refused: Refused,
+    ) -> Response<Bytes> {
+        match refused {
+            Refused::Redirect { to, state, code } => {
+                tracing::info!(code = code.as_str(), "an authorization request was refused");
+                let answer = Answer::Error(code);
+                redirect(&to, &answer, state.as_deref(), &self.issuer, StatusCode::FOUND)
+            }
+            Refused::Page(error) => {
+                let mut bits = [0; 16];
+                // Without random numbers, the ID is no help; the page is shown all the same.
+                let is_random = aws_lc_rs::rand::fill(&mut bits).is_ok();
+                let id = RequestId::from_bits(bits);
+                let code = error.code();
+                tracing::info!(request.id = %id, code, is_random, "an error page was shown");
+                interaction.error(error, &id)
+            }
+        }
+    }
+}

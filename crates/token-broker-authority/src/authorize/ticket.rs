@@ -1,0 +1,77 @@
+//! The consent form's sealed value: one request, shown to one user in one session.
+
+use std::time::Duration;
+
+use token_broker_store::authority::FamilyId;
+use tower_token_broker::{
+    Secret,
+    clock::{Clock, Timestamp},
+    json::{Limits, Value},
+    sealing::SealingKeys,
+};
+use zeroize::Zeroizing;
+
+use super::{Pending, PendingRequests, SignedIn};
+use crate::random::{self, NoRandomNumbers};
+
+/// A request that was shown on a consent page.
+///
+/// It has the code that is issued if the user allows access. The code can be stored once, so the
+/// form is decided once, and no table of forms is needed.
+pub(super) struct Ticket {
+    pub(super) pending: Pending,
+    pub(super) code: Secret,
+    pub(super) family: FamilyId,
+}
+
+const PURPOSE: &str = "consent form";
+
+impl Ticket {
+    /// Time for which the form of a page can be sent.
+    pub(super) const LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+    pub(super) fn new(pending: Pending) -> Result<Self, NoRandomNumbers> {
+        let family = FamilyId::new(&random::id()?);
+        Ok(Self { pending, code: random::secret()?, family })
+    }
+
+    // D098, D502: bound to the session and the user to whom it was shown.
+    pub(super) fn seal(&self, keys: &SealingKeys, clock: &Clock, user: &SignedIn) -> String {
+        let mut content = self.pending.to_json();
+        if let Some(members) = content.as_object_mut() {
+            #[expect(clippy::disallowed_methods, reason = "sealed at once")]
+            let code = self.code.expose_text().unwrap_or_default();
+            members.insert("code".into(), code.into());
+            members.insert("family".into(), self.family.as_str().into());
+            members.insert("at".into(), clock.now().unix_seconds().into());
+        }
+        let content = Zeroizing::new(content.to_string());
+        keys.seal_state(PURPOSE, &bound_to(user), content.as_bytes())
+    }
+
+    pub(super) fn open(
+        sealed: &str,
+        keys: &SealingKeys,
+        clock: &Clock,
+        user: &SignedIn,
+    ) -> Option<Self> {
+        if sealed.len() > PendingRequests::MAX_BYTES {
+            return None;
+        }
+        let opened = keys.open_state(PURPOSE, &bound_to(user), sealed)?;
+        #[expect(clippy::disallowed_methods, reason = "read once; the code is a secret again")]
+        let value = Value::parse(opened.expose(), &Limits::default()).ok()?;
+        let shown_at = Timestamp::from_unix_seconds(value.get("at")?.as_u64()?);
+        if clock.now() >= shown_at.plus(Self::LIFETIME) {
+            return None;
+        }
+        let code = value.get("code")?.as_str()?.into_owned();
+        let family = FamilyId::new(&value.get("family")?.as_str()?);
+        let pending = Pending::read(value, "".into())?;
+        Some(Self { pending, code: Secret::from_text(code), family })
+    }
+}
+
+fn bound_to(user: &SignedIn) -> [&str; 3] {
+    [&user.session, user.user.issuer(), user.user.subject()]
+}

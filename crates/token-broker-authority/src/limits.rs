@@ -1,0 +1,179 @@
+//! Rate limits, by address of the caller or by another key.
+//!
+//! The algorithm is GCRA, as in the `governor` crate. Unlike there, the time is that of the
+//! broker's [`Clock`], and the number of keys is bounded: callers can invent any number of them.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tower_token_broker::clock::{Clock, Moment};
+
+/// A number of requests in a period. The whole number may come at once; the period then refills it
+/// evenly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Quota {
+    /// Number of requests; 0 refuses all.
+    pub requests: u32,
+    /// The period.
+    pub period: Duration,
+}
+
+impl Quota {
+    /// Creates a quota.
+    pub const fn new(requests: u32, period: Duration) -> Self {
+        Self { requests, period }
+    }
+
+    /// Creates a quota per minute.
+    pub const fn per_minute(requests: u32) -> Self {
+        Self::new(requests, Duration::from_secs(60))
+    }
+
+    /// Creates a quota per hour.
+    pub const fn per_hour(requests: u32) -> Self {
+        Self::new(requests, Duration::from_secs(60 * 60))
+    }
+
+    fn interval(self) -> Duration {
+        self.period.checked_div(self.requests).unwrap_or(self.period)
+    }
+}
+
+/// Limits the requests of each key.
+#[derive(Debug)]
+pub(crate) struct Limiter<K> {
+    quota: Quota,
+    clock: Clock,
+    /// By key, when its quota is whole again. Without an entry it is whole.
+    whole_at: Mutex<HashMap<K, Moment>>,
+}
+
+/// Largest number of keys with a quota in use. Beyond it, requests of other keys are refused until
+/// the quotas of some are whole again.
+const MAX_KEYS: usize = 100_000;
+
+impl<K: Eq + Hash> Limiter<K> {
+    pub(crate) fn new(quota: Quota, clock: &Clock) -> Self {
+        Self { quota, clock: clock.clone(), whole_at: Mutex::default() }
+    }
+
+    /// Takes one request of the quota.
+    ///
+    /// # Errors
+    /// The time after which a request is in the quota again.
+    pub(crate) fn take(&self, key: K) -> Result<(), Duration> {
+        if self.quota.requests == 0 {
+            return Err(self.quota.period);
+        }
+        let now = self.clock.moment();
+        let interval = self.quota.interval();
+        let mut whole_at = self.whole_at.lock();
+        // F145: bounded. Collecting is rare, because each collected key must be used again first.
+        if whole_at.len() >= MAX_KEYS && !whole_at.contains_key(&key) {
+            whole_at.retain(|_, whole| *whole > now);
+            if whole_at.len() >= MAX_KEYS {
+                return Err(interval);
+            }
+        }
+        let entry = whole_at.entry(key).or_insert(now);
+        let used = now.until(*entry).saturating_add(interval);
+        if used > self.quota.period {
+            return Err(used.saturating_sub(self.quota.period));
+        }
+        *entry = now.plus(used);
+        Ok(())
+    }
+}
+
+/// The network of an address: of IPv4 the address, of IPv6 its first 64 bits, of which one host has
+/// the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Network(Option<IpAddr>);
+
+impl Network {
+    /// Returns the network of a peer. All callers without a known address share one.
+    pub(crate) fn of(peer: Option<SocketAddr>) -> Self {
+        Self(peer.map(|peer| match peer.ip().to_canonical() {
+            IpAddr::V4(address) => IpAddr::V4(address),
+            IpAddr::V6(address) => {
+                let network = address.to_bits() & (u128::MAX << 64);
+                IpAddr::V6(network.into())
+            }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower_token_broker::clock::Timestamp;
+
+    use super::*;
+
+    fn limiter(requests: u32) -> (Limiter<u32>, Clock) {
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
+        (Limiter::new(Quota::per_hour(requests), &clock), clock)
+    }
+
+    #[test]
+    fn f145_a_quota_is_refilled_evenly() {
+        let (limiter, clock) = limiter(4);
+        let quarter = Duration::from_secs(15 * 60);
+        for _ in 0..4 {
+            assert_eq!(limiter.take(1), Ok(()));
+        }
+        assert_eq!(limiter.take(1), Err(quarter));
+        assert_eq!(limiter.take(2), Ok(()), "another key");
+        clock.advance(quarter - Duration::from_secs(1));
+        assert_eq!(limiter.take(1), Err(Duration::from_secs(1)));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!((limiter.take(1), limiter.take(1)), (Ok(()), Err(quarter)));
+        clock.advance(Duration::from_secs(24 * 60 * 60));
+        for _ in 0..4 {
+            assert_eq!(limiter.take(1), Ok(()));
+        }
+        assert_eq!(limiter.take(1), Err(quarter), "never more than the quota at once");
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_refills_nothing() {
+        let (limiter, clock) = limiter(1);
+        assert_eq!(limiter.take(1), Ok(()));
+        clock.set_wall_clock(Timestamp::from_unix_seconds(1_900_000_000));
+        assert!(limiter.take(1).is_err());
+    }
+
+    #[test]
+    fn f145_the_number_of_keys_is_bounded() {
+        let (limiter, clock) = limiter(2);
+        for key in 0..u32::try_from(MAX_KEYS).unwrap() {
+            assert_eq!(limiter.take(key), Ok(()));
+        }
+        assert!(limiter.take(u32::MAX).is_err());
+        assert_eq!(limiter.take(1), Ok(()), "a known key keeps its quota");
+        clock.advance(Duration::from_secs(60 * 60));
+        assert_eq!(limiter.take(u32::MAX), Ok(()));
+        assert_eq!(limiter.whole_at.lock().len(), 1);
+    }
+
+    #[test]
+    fn a_quota_of_none_refuses_all() {
+        let (limiter, _) = limiter(0);
+        assert_eq!(limiter.take(1), Err(Duration::from_secs(60 * 60)));
+    }
+
+    #[test]
+    fn one_host_of_ipv6_is_one_caller() {
+        let network = |peer: &str| Network::of(Some(peer.parse().unwrap()));
+        assert_eq!(network("[2001:db8:1:2::1]:1"), network("[2001:db8:1:2:ffff::2]:2"));
+        assert_ne!(network("[2001:db8:1:2::1]:1"), network("[2001:db8:1:3::1]:1"));
+        assert_eq!(network("[::ffff:192.0.2.1]:1"), network("192.0.2.1:2"));
+        assert_ne!(network("192.0.2.1:1"), network("192.0.2.2:1"));
+        assert_ne!(network("192.0.2.1:1"), Network::of(None));
+    }
+}

@@ -1,0 +1,216 @@
+//! Refreshes: rotation with the grace for stale generations.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Response;
+use token_broker_store::authority::{Advance, AdvanceFamily, AuthorityStore, ClientId, Family};
+use tower_token_broker::{
+    alarm::Alarm,
+    audit::{FamilyEndCause, TokenGrant},
+    clock::Timestamp,
+    principal::{Initiator, Resource, Scopes, TokenTimes, User, Verified},
+    refusal::Reason,
+};
+
+use super::{
+    INVALID_GRANT, NOT_STORED, TokenEndpoint, check_resource, missing, refresh_token::RefreshToken,
+};
+use crate::{
+    authorize::without_ignored,
+    client::authentication::AuthenticatedClient,
+    oauth_error::{EndpointError, ErrorCode},
+    params::Params,
+    request::EndpointRequest,
+};
+
+/// The state of a refresh token.
+enum Standing {
+    /// The current generation.
+    Current,
+    /// Superseded, and within its grace.
+    Stale,
+    /// Superseded before its grace, so that someone else has used it.
+    Replayed,
+    /// Never issued.
+    Unknown,
+}
+
+impl<S: AuthorityStore> TokenEndpoint<S> {
+    pub(super) async fn refresh(
+        &self,
+        request: &EndpointRequest,
+        params: &Params,
+    ) -> Result<Response<Bytes>, EndpointError> {
+        let token = params.get("refresh_token").ok_or(missing("refresh_token is missing"))?;
+        let client = self.clients.authenticate(&request.headers, params).await?;
+        let token = RefreshToken::parse(token).ok_or(INVALID_GRANT)?;
+        let found = self.store.family(&token.family).await.map_err(|_| NOT_STORED)?;
+        let found = found.ok_or(INVALID_GRANT)?;
+        // F506: the key of an ended family is erased.
+        let key = found.key.as_ref().filter(|key| token.is_derived_from(key));
+        let key = key.ok_or(INVALID_GRANT)?;
+        let mut family = found.family;
+        self.check_client(&client, &family)?;
+        if family.has_ended(self.broker.clock().now()) {
+            return Err(INVALID_GRANT);
+        }
+        let scopes = narrowed(params, &family.scopes)?;
+        check_resource(params, &family.resource)?;
+        self.check_revocations(request, &family).await?;
+        loop {
+            let grant = match self.standing(token.generation, &family) {
+                Standing::Unknown => return Err(INVALID_GRANT),
+                Standing::Replayed => {
+                    // F131
+                    let cause = FamilyEndCause::RefreshReplay;
+                    self.end_replayed(request, &family, &client, cause).await?;
+                    return Err(INVALID_GRANT);
+                }
+                Standing::Stale => TokenGrant::StaleRefreshToken,
+                Standing::Current => match self.advance(&family).await? {
+                    Advance::Advanced(advanced) => {
+                        family = advanced;
+                        TokenGrant::RefreshToken
+                    }
+                    // F501: another process was first. This token is stale now, or its family has
+                    // ended.
+                    Advance::Stale(current) => {
+                        family = current;
+                        continue;
+                    }
+                    Advance::Ended(_) | Advance::Unknown => return Err(INVALID_GRANT),
+                },
+            };
+            self.mark_used(&client, family.last_used_at).await?;
+            return self.tokens(request, &family, key, (&scopes, grant)).await;
+        }
+    }
+
+    /// Notes the use of a client that registered itself, so that it is not removed.
+    pub(super) async fn mark_used(
+        &self,
+        client: &AuthenticatedClient,
+        at: Timestamp,
+    ) -> Result<(), EndpointError> {
+        if client.is_registered() {
+            let marked = self.store.mark_client_used(&ClientId::new(client.id()), at).await;
+            marked.map_err(|_| NOT_STORED)?;
+        }
+        Ok(())
+    }
+
+    // F134
+    fn check_client(
+        &self,
+        client: &AuthenticatedClient,
+        family: &Family,
+    ) -> Result<(), EndpointError> {
+        if client.id() == family.client.as_str() {
+            return Ok(());
+        }
+        tracing::warn!(
+            alarm = Alarm::TokenOfAnotherClient.code(),
+            family = family.id.as_str(),
+            "a client presented the refresh token of another one"
+        );
+        Err(INVALID_GRANT)
+    }
+
+    fn standing(&self, generation: u64, family: &Family) -> Standing {
+        let current = family.generation;
+        if generation == current {
+            return Standing::Current;
+        }
+        if generation > current {
+            return Standing::Unknown;
+        }
+        let grace = self.settings.stale_generation_grace;
+        // The predecessor, as long as the current generation was not used: its response may have
+        // been lost, however long ago.
+        if current.checked_sub(generation) == Some(1) {
+            return Standing::Stale;
+        }
+        let now = self.broker.clock().now();
+        match family.superseded_at(generation) {
+            Some(at) if now < at.plus(grace) => Standing::Stale,
+            _ => Standing::Replayed,
+        }
+    }
+
+    async fn advance(&self, family: &Family) -> Result<Advance, EndpointError> {
+        let now = self.broker.clock().now();
+        let idle_until = now.plus(self.settings.refresh_idle_lifetime);
+        // The clocks of replicas differ a little.
+        let kept = self.settings.stale_generation_grace.saturating_add(Duration::from_secs(60));
+        let request = AdvanceFamily::new(
+            family.id.clone(),
+            family.generation,
+            now,
+            (idle_until, now.minus(kept)),
+        );
+        self.store.advance_family(&request).await.map_err(|_| NOT_STORED)
+    }
+
+    /// Checks what may have ended the authorization: revocations, a block, a disabled account.
+    // F505
+    async fn check_revocations(
+        &self,
+        request: &EndpointRequest,
+        family: &Family,
+    ) -> Result<(), EndpointError> {
+        let began = (family.id.as_str(), family.created_at);
+        let client = family.client.as_str();
+        let permitted = self.permits(&family.user, client, &family.resource, began);
+        match permitted {
+            Ok(()) if self.is_enabled(&family.user).await? => Ok(()),
+            // A block can be ended, and an account can be enabled again.
+            Ok(()) | Err(Reason::Blocked) => Err(INVALID_GRANT),
+            Err(Reason::Revoked) => {
+                // The revocation is forgotten after a day, the family is not.
+                let (cause, by) = (FamilyEndCause::Revoked, Initiator::system("authority"));
+                self.families.end(Some(request), family, cause, &by).await?;
+                Err(INVALID_GRANT)
+            }
+            Err(_) => Err(EndpointError::unavailable("revocations are not known at the moment")),
+        }
+    }
+
+    /// Returns whether nothing was revoked since the authorization began.
+    pub(super) fn permits(
+        &self,
+        user: &User,
+        client: &str,
+        resource: &Resource,
+        (family, began): (&str, Timestamp),
+    ) -> Result<(), Reason> {
+        let times = TokenTimes { id: "", issued_at: began, expires_at: self.broker.clock().now() };
+        let verified = Verified::vouch(user.clone(), client, resource.clone(), times);
+        self.broker.revocations().permits(&verified.with_family(family))
+    }
+
+    /// Returns whether the account of a user is enabled. Users of other issuers have none here.
+    async fn is_enabled(&self, user: &User) -> Result<bool, EndpointError> {
+        if user.issuer() != &*self.issuer {
+            return Ok(true);
+        }
+        let account = self.store.account(user.subject()).await.map_err(|_| NOT_STORED)?;
+        Ok(account.is_none_or(|account| account.enabled))
+    }
+}
+
+/// Returns the scopes of the access token: all that were granted, or fewer.
+// F133
+fn narrowed(params: &Params, granted: &Scopes) -> Result<Scopes, EndpointError> {
+    let Some(requested) = params.get("scope") else { return Ok(granted.clone()) };
+    let refused = EndpointError::new(
+        ErrorCode::InvalidScope,
+        "the scope is malformed, or was not granted; leave it out to keep what was granted",
+    );
+    let requested = Scopes::parse(requested).map_err(|_| refused)?;
+    let requested = without_ignored(&requested, granted);
+    if requested.is_empty() {
+        return Ok(granted.clone());
+    }
+    if granted.contains_all(&requested) { Ok(requested) } else { Err(refused) }
+}

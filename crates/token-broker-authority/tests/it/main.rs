@@ -1,0 +1,17 @@
+//! The authorization server as a client and a browser see it: over real sockets.
+#![cfg(test)]
+
+mod audit;
+mod authorize;
+mod client_documents;
+mod consent;
+mod key_rotation;
+mod private_key_jwt;
+mod races;
+mod redirects;
+mod refresh;
+mod registration;
+mod revocation;
+mod support;
+mod token;
+mod whole_flow;
