@@ -14,7 +14,7 @@ use crate::{
     servers::{ProtectedServer, Servers},
 };
 
-/// What becomes of an authorization request.
+/// The outcome of an authorization request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "for fuzzing only")]
 pub enum Outcome {
