@@ -131,7 +131,8 @@ pub use mount::{MountPathError, MountedAt};
 pub use record::{
     Connection, Consent, EndedFamily, FamilyEndCause, GrantType, Intent, IssuedCode, IssuedToken,
     MAX_TEXT, Member, Note, OpenWork, Operation, Outcome, PolicyDigest, PublishedKey, Record,
-    RecordKind, Records, RegisteredClient, Reloaded, SCHEMA_VERSION, TokenGrant, TokenOutcome,
+    RecordKind, Records, RegisteredClient, Reloaded, SCHEMA_VERSION, SignInFailure, SignOutExtent,
+    TokenGrant, TokenOutcome,
 };
 pub use removal::{Removal, RemovalError};
 pub use segment::{WriterName, WriterNameError};

@@ -186,7 +186,12 @@ async fn notes(log: &AuditLog, make: fn(&str) -> String) {
     };
     let notes = [
         Note::signed_in(&user),
-        Note::sign_in_failed(None),
+        Note::sign_in_failed(None, SignInFailure::UnknownAccount),
+        Note::sign_in_failed(Some(&user), SignInFailure::WrongPassword),
+        Note::signed_out(&user, SignOutExtent::Session),
+        Note::signed_out(&user, SignOutExtent::Everywhere),
+        Note::first_account(&user),
+        Note::first_account_failed(&user),
         Note::consent_allowed(consent),
         Note::consent_denied(consent),
         Note::token_issued(token(Some(&name))),
@@ -537,6 +542,12 @@ fn each_word_of_a_closed_list_is_in_the_schema() {
     }
     for outcome in [Completed, Failed, Dropped, Cut, Unknown] {
         is_word("job_result", "outcome", outcome.as_str());
+    }
+    for extent in SignOutExtent::ALL {
+        is_word("sign_out", "what", extent.as_str());
+    }
+    for failure in SignInFailure::ALL {
+        is_word("sign_in", "reason", failure.code());
     }
     for outcome in TokenOutcome::ALL {
         is_word("token_result", "outcome", outcome.as_str());

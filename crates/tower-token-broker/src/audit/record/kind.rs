@@ -61,6 +61,10 @@ kinds! {
     GrantRestored = "grant_restored";
     /// A sign-in, successful or failed.
     SignIn = "sign_in";
+    /// A user signed out, of one browser or everywhere.
+    SignOut = "sign_out";
+    /// The first local account was created.
+    FirstAccount = "first_account";
     /// A user decided whether a client may act for them.
     Consent = "consent";
     /// The broker issued a token.

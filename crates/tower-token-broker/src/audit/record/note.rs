@@ -25,7 +25,9 @@ pub struct Note<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Subject<'a> {
-    SignIn { user: Option<&'a User>, has_succeeded: bool },
+    SignIn { user: Option<&'a User>, failure: Option<SignInFailure> },
+    SignOut { user: &'a User, extent: SignOutExtent },
+    FirstAccount { user: &'a User, has_succeeded: bool },
     Consent { consent: Consent<'a>, is_allowed: bool },
     CodeIssued(IssuedCode<'a>),
     TokenIssued { token: IssuedToken<'a>, grant: Option<TokenGrant> },
@@ -103,6 +105,67 @@ pub struct Connection<'a> {
     pub scopes: &'a Scopes,
 }
 
+/// The reason why a sign-in failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SignInFailure {
+    /// There is no account with this name.
+    UnknownAccount,
+    /// The password is wrong.
+    WrongPassword,
+    /// The password is right, and the account is disabled or the user is blocked.
+    Disabled,
+    /// The password is right, and the user must set another one first.
+    MustChangePassword,
+    /// Too many attempts. Only the first one that is refused has a record.
+    Throttled,
+}
+
+impl SignInFailure {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::UnknownAccount,
+        Self::WrongPassword,
+        Self::Disabled,
+        Self::MustChangePassword,
+        Self::Throttled,
+    ];
+
+    /// Returns the code in the record. Codes are permanent.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::UnknownAccount => "sign_in.unknown_account",
+            Self::WrongPassword => "sign_in.wrong_password",
+            Self::Disabled => "sign_in.disabled",
+            Self::MustChangePassword => "sign_in.must_change_password",
+            Self::Throttled => "sign_in.throttled",
+        }
+    }
+}
+
+/// How much a user signed out of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SignOutExtent {
+    /// The session of one browser.
+    Session,
+    /// All sessions of the user, and all access of clients.
+    Everywhere,
+}
+
+impl SignOutExtent {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[Self::Session, Self::Everywhere];
+
+    /// Returns the word in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Everywhere => "everywhere",
+        }
+    }
+}
+
 /// The part of the configuration that was read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -132,13 +195,28 @@ impl Reloaded {
 impl<'a> Note<'a> {
     /// A user signed in.
     pub const fn signed_in(user: &'a User) -> Self {
-        Self::new(Subject::SignIn { user: Some(user), has_succeeded: true })
+        Self::new(Subject::SignIn { user: Some(user), failure: None })
     }
 
     /// A sign-in failed; of which user, if the account exists. The name that a visitor typed is not
     /// recorded otherwise: it may be a password in the wrong field.
-    pub const fn sign_in_failed(user: Option<&'a User>) -> Self {
-        Self::new(Subject::SignIn { user, has_succeeded: false })
+    pub const fn sign_in_failed(user: Option<&'a User>, failure: SignInFailure) -> Self {
+        Self::new(Subject::SignIn { user, failure: Some(failure) })
+    }
+
+    /// A user signed out.
+    pub const fn signed_out(user: &'a User, extent: SignOutExtent) -> Self {
+        Self::new(Subject::SignOut { user, extent })
+    }
+
+    /// The first local account is about to be created, by its one-time link.
+    pub const fn first_account(user: &'a User) -> Self {
+        Self::new(Subject::FirstAccount { user, has_succeeded: true })
+    }
+
+    /// The first local account was not created, after all.
+    pub const fn first_account_failed(user: &'a User) -> Self {
+        Self::new(Subject::FirstAccount { user, has_succeeded: false })
     }
 
     /// A user allowed a client to act for them.
@@ -239,6 +317,8 @@ impl<'a> Note<'a> {
     pub(super) const fn kind(&self) -> RecordKind {
         match self.subject {
             Subject::SignIn { .. } => RecordKind::SignIn,
+            Subject::SignOut { .. } => RecordKind::SignOut,
+            Subject::FirstAccount { .. } => RecordKind::FirstAccount,
             Subject::Consent { .. } => RecordKind::Consent,
             Subject::CodeIssued(_) => RecordKind::CodeIssued,
             Subject::TokenIssued { .. } => RecordKind::TokenIssued,
@@ -282,9 +362,18 @@ impl<'a> Note<'a> {
 impl Subject<'_> {
     fn write(&self, line: &mut Line<'_>) {
         match self {
-            Self::SignIn { user, has_succeeded } => {
-                line.word(Member::Outcome, success(*has_succeeded));
+            Self::SignIn { user, failure } => {
+                line.word(Member::Outcome, success(failure.is_none()));
+                failure.iter().for_each(|failure| line.word(Member::Reason, failure.code()));
                 user.iter().for_each(|user| line.user(user));
+            }
+            Self::SignOut { user, extent } => {
+                line.word(Member::What, extent.as_str());
+                line.user(user);
+            }
+            Self::FirstAccount { user, has_succeeded } => {
+                line.word(Member::Outcome, success(*has_succeeded));
+                line.user(user);
             }
             Self::Consent { consent, is_allowed } => {
                 line.word(Member::Outcome, if *is_allowed { "allowed" } else { "denied" });
