@@ -68,6 +68,7 @@ mod key_rotation;
 mod limits;
 mod metadata;
 mod oauth_error;
+pub mod pages;
 mod params;
 mod random;
 #[cfg(feature = "fuzzing")]
@@ -78,6 +79,7 @@ mod revoke;
 #[cfg(feature = "axum")]
 mod router;
 mod servers;
+pub mod sign_in;
 mod token;
 
 pub use self::{

@@ -145,6 +145,10 @@ alarms! {
     /// The table of revocations is full: older ones were widened.
     RevocationTableFull = "revocation.table_full";
 
+    // Sign-in
+    /// Too many attempts to sign in come from addresses that are not known. More are refused.
+    SignInFlood = "sign_in.flood";
+
     // Gateway
     /// A plain connection from an address that is no trusted proxy was closed.
     UntrustedPeer = "gateway.untrusted_peer";

@@ -1,0 +1,38 @@
+//! The pages of the authorize endpoint.
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use token_broker_store::authority::AuthorityStore;
+use tower_token_broker::request_id::RequestId;
+
+use super::{BrowserPages, ClientAccess, csrf::is_own_form, request::see_other};
+use crate::{
+    authorize::{AuthorizePageError, ConsentRequest, Interaction, SessionsUnavailable, SignedIn},
+    pages::{authorize_error, consent},
+};
+
+impl<S: AuthorityStore, A: ClientAccess> Interaction for BrowserPages<S, A> {
+    async fn signed_in(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Option<SignedIn>, SessionsUnavailable> {
+        self.shared().session(headers).await.map_err(|_| SessionsUnavailable::new())
+    }
+
+    fn sign_in(&self, pending: &str) -> Response<Bytes> {
+        // Base64url needs no escape.
+        see_other(&self.shared().site.path(&format!("/sign-in?continue={pending}")))
+    }
+
+    fn consent(&self, user: &SignedIn, request: &ConsentRequest) -> Response<Bytes> {
+        consent(&self.shared().site, user, request)
+    }
+
+    fn is_own_form(&self, user: &SignedIn, headers: &HeaderMap, token: Option<&str>) -> bool {
+        is_own_form(&self.shared().site, headers, &user.csrf_token, token)
+    }
+
+    fn error(&self, error: AuthorizePageError, request: &RequestId) -> Response<Bytes> {
+        authorize_error(&self.shared().site, error, *request)
+    }
+}

@@ -1,0 +1,150 @@
+//! Local accounts: whether a user name and a password are right.
+
+use std::time::Duration;
+
+use token_broker_store::{
+    StoreError,
+    authority::{AccountWithPassword, AuthorityStore, LocalAccount, UserName},
+};
+use tower_token_broker::{
+    Secret,
+    alarm::Alarm,
+    audit::{AuditError, Note, SignInFailure},
+    principal::User,
+};
+
+use super::{
+    BrowserRequest, Busy, Password,
+    browser_pages::Shared,
+    password::Check,
+    throttle::{Limit, Throttled},
+};
+
+/// The outcome of an attempt to sign in. Each one that is refused for a password has its record.
+#[derive(Debug)]
+pub(super) enum SignInOutcome {
+    /// User name and password are right, and the account is enabled.
+    Right(LocalAccount),
+    /// They are not, or it is not. The user does not learn which.
+    Wrong,
+    /// Too many attempts.
+    Throttled(Duration),
+}
+
+/// The reasons why an attempt has no outcome.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SignInError {
+    /// Too many passwords are being checked.
+    Busy,
+    /// The store is not available.
+    Store(StoreError),
+    /// The audit log is not available.
+    Audit(AuditError),
+}
+
+impl<S: AuthorityStore, A> Shared<S, A> {
+    /// Checks a user name and a password.
+    pub(super) async fn authenticate(
+        &self,
+        request: &BrowserRequest<'_>,
+        user_name: &str,
+        password: &str,
+    ) -> Result<SignInOutcome, SignInError> {
+        let name = UserName::parse(user_name).ok();
+        let key = name.as_ref().map_or(user_name, UserName::as_key);
+        let address = request.peer.map(|peer| peer.ip());
+        let attempt = match self.throttle.begin(key, address) {
+            Ok(attempt) => attempt,
+            Err(throttled) => return self.throttled(request, name.as_ref(), throttled).await,
+        };
+        let stored = match &name {
+            Some(name) => self.store.account_by_name(name).await?,
+            None => None,
+        };
+        let check = self.check(stored.as_ref(), password).await?;
+        let user = stored.as_ref().map(|stored| self.user_of(&stored.account));
+        let failure = match (check, stored) {
+            (Check::Right { rehashed }, Some(stored)) if stored.account.enabled => {
+                attempt.succeeded();
+                self.replace_hash(&stored, rehashed).await;
+                return Ok(SignInOutcome::Right(stored.account));
+            }
+            (Check::Right { .. }, _) => SignInFailure::Disabled,
+            (Check::Wrong, None) => SignInFailure::UnknownAccount,
+            (Check::Wrong, Some(_)) => SignInFailure::WrongPassword,
+            (Check::Unreadable, _) => return Err(SignInError::Store(StoreError::Unreachable)),
+        };
+        self.note(request, None, Note::sign_in_failed(user.as_ref(), failure)).await?;
+        Ok(SignInOutcome::Wrong)
+    }
+
+    async fn check(
+        &self,
+        stored: Option<&AccountWithPassword>,
+        password: &str,
+    ) -> Result<Check, SignInError> {
+        // No account has a password that cannot be prepared: no work, whether or not there is one.
+        let Some(password) = Password::parse(password) else { return Ok(Check::Wrong) };
+        #[expect(clippy::disallowed_methods, reason = "compared with the password, by argon2")]
+        let hash = stored.and_then(|stored| stored.password_hash.expose_text());
+        Ok(self.passwords.check(&password, hash).await?)
+    }
+
+    /// Stores a hash of a higher cost. If that fails, the next sign-in does it.
+    async fn replace_hash(&self, stored: &AccountWithPassword, rehashed: Option<String>) {
+        let Some(rehashed) = rehashed else { return };
+        let hash = Secret::from_text(rehashed);
+        let account = AccountWithPassword::new(stored.account.clone(), hash);
+        if let Err(error) = self.store.rehash_password(&account).await {
+            tracing::debug!(%error, "a password hash was not replaced");
+        }
+    }
+
+    /// Returns the user with this name, for the record.
+    async fn user_named(&self, name: &UserName) -> Result<Option<User>, StoreError> {
+        let stored = self.store.account_by_name(name).await?;
+        Ok(stored.map(|stored| self.user_of(&stored.account)))
+    }
+
+    async fn throttled(
+        &self,
+        request: &BrowserRequest<'_>,
+        name: Option<&UserName>,
+        throttled: Throttled,
+    ) -> Result<SignInOutcome, SignInError> {
+        if throttled.limit == Limit::Strangers {
+            tracing::warn!(
+                alarm = Alarm::SignInFlood.code(),
+                request.id = %request.id,
+                "too many attempts to sign in from addresses that are not known; more are refused"
+            );
+        }
+        if throttled.is_first {
+            let user = match name {
+                Some(name) => self.user_named(name).await?,
+                None => None,
+            };
+            let note = Note::sign_in_failed(user.as_ref(), SignInFailure::Throttled);
+            self.note(request, None, note).await?;
+        }
+        Ok(SignInOutcome::Throttled(throttled.wait))
+    }
+}
+
+impl From<Busy> for SignInError {
+    fn from(_: Busy) -> Self {
+        Self::Busy
+    }
+}
+
+impl From<StoreError> for SignInError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<AuditError> for SignInError {
+    fn from(error: AuditError) -> Self {
+        Self::Audit(error)
+    }
+}

@@ -1,0 +1,11 @@
+//! Passwords of local accounts: their rules, their hashes, and the pool that computes them.
+
+mod hash;
+mod phc;
+mod pool;
+mod rules;
+
+pub use hash::{HashCost, HashCostError};
+pub(crate) use pool::Check;
+pub use pool::{Busy, Passwords, PasswordsOptions};
+pub use rules::{NewPasswordError, Password};

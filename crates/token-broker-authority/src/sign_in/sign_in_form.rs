@@ -1,0 +1,156 @@
+//! The sign-in page and its form.
+
+use bytes::Bytes;
+use http::Response;
+use token_broker_store::authority::{AuthorityStore, LocalAccount};
+use tower_token_broker::audit::{Note, SignInFailure};
+
+use super::{
+    BrowserRequest, Busy, Password,
+    browser_pages::Shared,
+    cookie::{self, CookieKind},
+    form::Form,
+    local_accounts::{SignInError, SignInOutcome},
+    request::{see_other, with_cookie, with_retry_after},
+};
+use crate::{
+    authorize::Pending,
+    pages::{self, PageError, PasswordView, SignInProblem, SignInView},
+};
+
+/// The authorization request that waits for a sign-in, as the browser carries it.
+pub(super) struct Waiting {
+    pub(super) sealed: String,
+    pub(super) pending: Pending,
+}
+
+impl<S: AuthorityStore, A> Shared<S, A> {
+    /// Shows the sign-in page; a user who is signed in continues.
+    pub(super) async fn sign_in_page(&self, request: &BrowserRequest<'_>) -> Response<Bytes> {
+        let Ok(waiting) = self.waiting(request.query("continue").as_deref()) else {
+            return self.error(request, PageError::PendingExpired);
+        };
+        match self.session(request.headers).await {
+            Ok(Some(_)) => see_other(&self.next(waiting.as_ref())),
+            Ok(None) => self.sign_in_form(request, waiting.as_ref(), "", None),
+            Err(_) => self.error(request, PageError::Unavailable),
+        }
+    }
+
+    /// Signs a user in.
+    pub(super) async fn sign_in(
+        &self,
+        request: &BrowserRequest<'_>,
+        form: &Form,
+    ) -> Response<Bytes> {
+        // D098: before the password is looked at, so that another site learns nothing of it.
+        if !self.is_form_of_visit(request.headers, form.get("csrf")) {
+            return self.error(request, PageError::Forged);
+        }
+        let Ok(waiting) = self.waiting(form.get("continue")) else {
+            return self.error(request, PageError::PendingExpired);
+        };
+        let user_name = form.get("user").unwrap_or_default();
+        let password = form.get("password").unwrap_or_default();
+        let problem = match self.authenticate(request, user_name, password).await {
+            Ok(SignInOutcome::Right(account)) => {
+                return self.signed_in(request, &account, waiting.as_ref()).await;
+            }
+            Ok(SignInOutcome::Wrong) => SignInProblem::Wrong,
+            Ok(SignInOutcome::Throttled(wait)) => SignInProblem::Throttled(wait),
+            Err(SignInError::Busy) => SignInProblem::Busy(Busy::RETRY_AFTER),
+            Err(SignInError::Store(_) | SignInError::Audit(_)) => {
+                return self.error(request, PageError::Unavailable);
+            }
+        };
+        self.sign_in_form(request, waiting.as_ref(), user_name, Some(problem))
+    }
+
+    /// Continues after the right password: to a new one, or with a session.
+    async fn signed_in(
+        &self,
+        request: &BrowserRequest<'_>,
+        account: &LocalAccount,
+        waiting: Option<&Waiting>,
+    ) -> Response<Bytes> {
+        if !account.must_change_password {
+            return self.enter(request, account, &self.next(waiting)).await;
+        }
+        let user = self.user_of(account);
+        let note = Note::sign_in_failed(Some(&user), SignInFailure::MustChangePassword);
+        if self.note(request, None, note).await.is_err() {
+            return self.error(request, PageError::Unavailable);
+        }
+        let visit = self.visit(request.headers);
+        let view = PasswordView {
+            user_name: account.name.as_str(),
+            pending: waiting.map(|waiting| &*waiting.sealed),
+            csrf: &visit.secret.form_token(),
+            fewest_characters: Password::MIN_CHARACTERS,
+            is_required: true,
+            problem: None,
+        };
+        with_cookie(pages::password(&self.site, &view), visit.cookie)
+    }
+
+    /// Records the sign-in, begins the session, and redirects.
+    pub(super) async fn enter(
+        &self,
+        request: &BrowserRequest<'_>,
+        account: &LocalAccount,
+        location: &str,
+    ) -> Response<Bytes> {
+        let user = self.user_of(account);
+        // Without a record, there is no session.
+        if self.note(request, Some(&user), Note::signed_in(&user)).await.is_err() {
+            return self.error(request, PageError::Unavailable);
+        }
+        let Ok(cookie) = self.begin_session(request.headers, account).await else {
+            return self.error(request, PageError::Unavailable);
+        };
+        let response = with_cookie(see_other(location), cookie);
+        with_cookie(response, cookie::remove(&self.site, CookieKind::Visit))
+    }
+
+    fn sign_in_form(
+        &self,
+        request: &BrowserRequest<'_>,
+        waiting: Option<&Waiting>,
+        user_name: &str,
+        problem: Option<SignInProblem>,
+    ) -> Response<Bytes> {
+        let visit = self.visit(request.headers);
+        let view = SignInView {
+            waiting: waiting.map(|waiting| {
+                waiting.pending.claimed_name().unwrap_or("an application without a name")
+            }),
+            pending: waiting.map(|waiting| &*waiting.sealed),
+            user_name,
+            csrf: &visit.secret.form_token(),
+            problem,
+        };
+        let response = with_cookie(pages::sign_in(&self.site, &view), visit.cookie);
+        with_retry_after(response, problem.and_then(SignInProblem::retry_after))
+    }
+}
+
+/// The sealed authorization request was changed, or has expired.
+pub(super) struct NotWaiting;
+
+impl<S, A> Shared<S, A> {
+    /// Opens the sealed authorization request that a browser carries, if it carries one.
+    // D525: only what the authorize endpoint sealed is opened, and the next location is in it.
+    pub(super) fn waiting(&self, sealed: Option<&str>) -> Result<Option<Waiting>, NotWaiting> {
+        let Some(sealed) = sealed else { return Ok(None) };
+        let pending = self.pending.open(sealed).ok_or(NotWaiting)?;
+        Ok(Some(Waiting { sealed: sealed.to_owned(), pending }))
+    }
+
+    /// Returns where the browser continues after the sign-in.
+    pub(super) fn next(&self, waiting: Option<&Waiting>) -> String {
+        match waiting {
+            Some(waiting) => waiting.pending.location().to_owned(),
+            None => self.site.path("/connections"),
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Sign-in: who is let in, and where the browser continues.
+
+use std::time::Duration;
+
+use http::{StatusCode, header};
+use token_broker_store::authority::AccountStore;
+
+use crate::{
+    authorize::Interaction,
+    sign_in::{
+        BrowserRequest,
+        test_pages::{PASSWORD, TestPages, field, location, text},
+    },
+};
+
+const WRONG: &str = "User name or password is wrong.";
+
+#[tokio::test]
+async fn a_user_signs_in_and_out() {
+    let test = TestPages::new();
+    let user = test.account("alice").await;
+    let mut browser = test.browser();
+    assert_eq!(location(&browser.get("/connections").await), "/sign-in");
+    assert_eq!(location(&browser.sign_in("Alice").await), "/connections");
+    let page = browser.get("/connections").await;
+    assert!(text(&page).contains("Signed in as <strong><bdi>alice</bdi></strong>"));
+    assert_eq!(location(&browser.get("/sign-in").await), "/connections");
+    let page = browser.post("/sign-out", &[]).await;
+    assert!(text(&page).contains("You are signed out"));
+    assert!(!browser.is_signed_in().await);
+    let records = test.recorded(&["sign_in", "sign_out"]);
+    let subject = |at: usize| records[at]["subject"].as_str();
+    assert_eq!((subject(0), subject(1)), (Some(user.subject()), Some(user.subject())));
+    assert_eq!(
+        (&records[0]["outcome"], &records[0]["initiator"]),
+        (&"succeeded".into(), &"user".into())
+    );
+    assert_eq!(
+        (&records[1]["what"], &records[0]["peer"]),
+        (&"session".into(), &"192.0.2.1:50000".into())
+    );
+}
+
+#[tokio::test]
+async fn s321_no_response_shows_whether_a_user_exists() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let disabled = test.account("bob").await;
+    test.store.disable_account(disabled.subject()).await.unwrap().unwrap();
+    let mut pages = Vec::new();
+    for (user, password) in [
+        ("alice", "wrong"),
+        ("nobody", "wrong"),
+        ("bob", PASSWORD),
+        ("alice", ""),
+        ("", PASSWORD),
+        ("a\u{202e}b", PASSWORD),
+    ] {
+        let mut browser = test.browser();
+        browser.get("/sign-in").await;
+        let page = browser.post("/sign-in", &[("user", user), ("password", password)]).await;
+        assert_eq!(page.status(), StatusCode::UNAUTHORIZED, "S321 {user}");
+        let text = text(&page);
+        assert!(text.contains(WRONG) && !text.contains(PASSWORD), "S321 {user}: {text}");
+        // The same bytes, but for the token and what was typed.
+        let token = field(&text, "csrf").unwrap();
+        let typed = format!("value=\"{user}\"");
+        let text = text.replace(&token, "TOKEN").replace(&typed, "value=\"TYPED\"");
+        pages.push(text.replace(" autofocus", ""));
+    }
+    pages.dedup();
+    assert_eq!(pages.len(), 1, "S321 {pages:#?}");
+    let records = test.recorded(&["sign_in"]);
+    let reasons: Vec<_> = records.iter().map(|record| record["reason"].as_str().unwrap()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "sign_in.wrong_password",
+            "sign_in.unknown_account",
+            "sign_in.disabled",
+            "sign_in.wrong_password",
+            "sign_in.unknown_account",
+            "sign_in.unknown_account",
+        ]
+    );
+    assert_eq!(records.iter().filter(|record| record["subject"].is_string()).count(), 3);
+    // What was typed as a name may be a password.
+    assert!(records.iter().all(|record| !record.to_string().contains("nobody")));
+}
+
+#[tokio::test]
+async fn s523_guessing_is_slowed_down_and_recorded_once() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let mut browser = test.browser();
+    browser.get("/sign-in").await;
+    for _ in 0..5 {
+        let page = browser.post("/sign-in", &[("user", "alice"), ("password", "wrong")]).await;
+        assert_eq!(page.status(), StatusCode::UNAUTHORIZED);
+    }
+    for _ in 0..3 {
+        // Also the right password.
+        let page = browser.post("/sign-in", &[("user", "ALICE"), ("password", PASSWORD)]).await;
+        assert_eq!(page.status(), StatusCode::TOO_MANY_REQUESTS, "S523");
+        assert_eq!(page.headers()[header::RETRY_AFTER], "30", "S523");
+        assert!(text(&page).contains("Too many attempts. Try again in 30 seconds."));
+    }
+    let reasons = test.recorded(&["sign_in"]);
+    let throttled = |record: &&serde_json::Value| record["reason"] == "sign_in.throttled";
+    assert_eq!((reasons.len(), reasons.iter().filter(throttled).count()), (6, 1), "S523");
+    // The user's own place is not affected.
+    let mut own = test.browser();
+    own.last = 2;
+    assert_eq!(location(&own.sign_in("alice").await), "/connections", "S524");
+    test.clock.advance(Duration::from_secs(30));
+    let page = browser.post("/sign-in", &[("user", "alice"), ("password", PASSWORD)]).await;
+    assert_eq!(location(&page), "/connections");
+}
+
+#[tokio::test]
+async fn the_waiting_application_continues_after_the_sign_in() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let pending = test.pending("Claude Code");
+    let response = test.pages.sign_in(&pending);
+    let mut browser = test.browser();
+    let page = browser.get(location(&response)).await;
+    assert!(text(&page).contains("to continue to <strong><bdi>Claude Code</bdi></strong>"));
+    assert_eq!(field(&text(&page), "continue").as_deref(), Some(&*pending));
+    let fields = [("user", "alice"), ("password", PASSWORD), ("continue", &*pending)];
+    let expected = format!("/oauth/continue?request={pending}");
+    assert_eq!(location(&browser.post("/sign-in", &fields).await), expected);
+    // Signed in already.
+    assert_eq!(location(&browser.get(&format!("/sign-in?continue={pending}")).await), expected);
+}
+
+#[tokio::test]
+async fn d525_only_a_sealed_request_is_continued() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let pending = test.pending("Claude Code");
+    let changed = pending.chars().rev().collect::<String>();
+    let shorter = pending.strip_suffix(|_: char| true).unwrap();
+    let long = "A".repeat(20_000);
+    for hostile in [
+        "https://evil.example",
+        "//evil.example",
+        "/connections",
+        "javascript:alert(1)",
+        "",
+        &changed,
+        shorter,
+        &long,
+    ] {
+        let mut browser = test.browser();
+        let encoded = hostile.replace('/', "%2F").replace(':', "%3A");
+        let page = browser.get(&format!("/sign-in?continue={encoded}")).await;
+        assert_eq!(page.status(), StatusCode::BAD_REQUEST, "D525 {hostile:.40}");
+        browser.get("/sign-in").await;
+        let fields = [("user", "alice"), ("password", PASSWORD), ("continue", hostile)];
+        let page = browser.post("/sign-in", &fields).await;
+        assert_eq!(page.status(), StatusCode::BAD_REQUEST, "D525 {hostile:.40}");
+        assert!(!browser.is_signed_in().await, "D525");
+    }
+    test.clock.advance(Duration::from_secs(3_600));
+    let page = test.browser().get(&format!("/sign-in?continue={pending}")).await;
+    assert_eq!(page.status(), StatusCode::BAD_REQUEST, "D525: expired");
+    assert!(text(&page).contains("sign in again from your application"));
+}
+
+#[tokio::test]
+async fn nothing_happens_without_a_record() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let mut browser = test.browser();
+    browser.get("/sign-in").await;
+    test.records.fail();
+    let fields = [("user", "alice"), ("password", PASSWORD)];
+    let page = browser.post("/sign-in", &fields).await;
+    assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!browser.is_signed_in().await);
+}
+
+#[tokio::test]
+async fn other_methods_and_paths_are_no_page() {
+    let test = TestPages::new();
+    let request = |method: http::Method, path: &str| {
+        http::Request::builder().method(method).uri(path).body(()).unwrap().into_parts().0
+    };
+    let respond = async |method, path| {
+        let (parts, body) = (request(method, path), bytes::Bytes::new());
+        let id = tower_token_broker::request_id::RequestId::from_bits([7; 16]);
+        let response = test.pages.respond(&BrowserRequest::new(&parts, &body, id)).await;
+        response.map(|response| response.status().as_u16())
+    };
+    use http::Method;
+    assert_eq!(respond(Method::GET, "/crm/mcp").await, None);
+    assert_eq!(respond(Method::GET, "/sign-in/").await, None);
+    assert_eq!(respond(Method::DELETE, "/connections").await, Some(405));
+    assert_eq!(respond(Method::PUT, "/sign-out").await, Some(405));
+    assert_eq!(respond(Method::HEAD, "/sign-in").await, Some(200));
+    assert_eq!(respond(Method::GET, "/sign-out").await, Some(303));
+    assert_eq!(respond(Method::POST, "/sign-in").await, Some(400), "no media type");
+}
