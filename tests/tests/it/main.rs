@@ -8,6 +8,7 @@ mod audit_completeness;
 mod audit_month;
 mod audit_reservations;
 mod blocking_and_replicas;
+mod browser_pages;
 mod browsers;
 mod cancellation;
 mod clocks;
