@@ -65,6 +65,7 @@ ALLOWED = {
         ("http", None, TOWER),
         ("tower_service", None, TOWER),
         ("axum", "src/router.rs", AXUM),
+        ("axum", "src/sign_in/router.rs", AXUM),
     ],
     "token-broker-upstream": [
         ("http", None, TOWER),

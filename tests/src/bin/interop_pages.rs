@@ -15,12 +15,10 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, Query, State},
-    http::{HeaderMap, Request, Response, StatusCode, header},
+    extract::{Query, State},
+    http::{HeaderMap, Response, StatusCode, header},
     routing::{get, post},
 };
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
@@ -31,8 +29,8 @@ use token_broker_authority::{
     },
     pages::{ClientFamily, ConnectedClient, ConnectionsView, Site},
     sign_in::{
-        AccessUnavailable, BrowserPages, BrowserPagesOptions, BrowserRequest, ClientAccess,
-        Password, Passwords, PasswordsOptions, first_account_link, new_subject,
+        AccessUnavailable, BrowserPages, BrowserPagesOptions, ClientAccess, Password, Passwords,
+        PasswordsOptions, first_account_link, new_subject,
     },
 };
 use token_broker_store::authority::{AccountStore, MemoryAuthority, NewAccount, UserName};
@@ -132,6 +130,7 @@ async fn main() {
     #[expect(clippy::disallowed_methods, reason = "a browser of the test opens it")]
     let link = link.expose_text().expect("text").to_owned();
     let (redirect, allowed) = (Mutex::default(), Mutex::default());
+    let router = pages.router();
     let server = Server { pages, store, keys, issuer: here.clone(), redirect, allowed };
     let app = Router::new()
         .route("/test/start", get(start))
@@ -140,8 +139,8 @@ async fn main() {
         .route("/test/error", get(error))
         .route("/oauth/continue", get(consent))
         .route("/oauth/consent", post(decide))
-        .fallback(page)
-        .with_state(Arc::new(server));
+        .with_state(Arc::new(server))
+        .merge(router);
     #[expect(clippy::print_stdout, reason = "read by the test")]
     {
         println!("LISTENING {here}\nPASSWORD {PASSWORD}\nLINK {link}");
@@ -301,30 +300,4 @@ fn request_of(kind: &str, redirect: &str, issuer: &str) -> ConsentRequest {
         servers,
         "sealed",
     )
-}
-
-async fn page(
-    State(server): Shared,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request<Body>,
-) -> Response<Body> {
-    let (mut parts, body) = request.into_parts();
-    parts.extensions.insert(peer);
-    let Ok(body) = Limited::new(body, BrowserRequest::MAX_BODY).collect().await else {
-        return status(StatusCode::PAYLOAD_TOO_LARGE);
-    };
-    let body: Bytes = body.to_bytes();
-    let mut id = [0; 16];
-    aws_lc_rs::rand::fill(&mut id).expect("random numbers");
-    let request = BrowserRequest::new(&parts, &body, RequestId::from_bits(id));
-    match server.pages.respond(&request).await {
-        Some(response) => response.map(Body::from),
-        None => status(StatusCode::NOT_FOUND),
-    }
-}
-
-fn status(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response
 }

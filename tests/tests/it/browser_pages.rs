@@ -1,23 +1,20 @@
 //! The authority's pages over real sockets, as a proxy that ends TLS sends requests to them.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
-use axum::{Router, body::Body, extract::State, http::Request, response::Response};
-use http_body_util::{BodyExt as _, Limited};
 use token_broker_authority::{
     authorize::PendingRequests,
     pages::{ConnectionsView, Site},
     sign_in::{
-        AccessUnavailable, BrowserPages, BrowserPagesOptions, BrowserRequest, ClientAccess,
-        HashCost, Password, Passwords, PasswordsOptions, new_subject,
+        AccessUnavailable, BrowserPages, BrowserPagesOptions, ClientAccess, HashCost, Password,
+        Passwords, PasswordsOptions, new_subject,
     },
 };
 use token_broker_store::authority::{AccountStore, MemoryAuthority, NewAccount, UserName};
 use token_broker_tests::wire::{self, RawResponse};
 use tokio::net::TcpListener;
 use tower_token_broker::{
-    Broker, Secret, audit::InMemory, principal::User, request_id::RequestId, sealing::SealingKeys,
-    tasks::Tasks,
+    Broker, Secret, audit::InMemory, principal::User, sealing::SealingKeys, tasks::Tasks,
 };
 
 const HOST: &str = "broker.example.com";
@@ -41,8 +38,6 @@ impl ClientAccess for NoAccess {
     }
 }
 
-type Pages = Arc<BrowserPages<MemoryAuthority, NoAccess>>;
-
 /// Starts the pages with the account `alice`.
 async fn start() -> SocketAddr {
     let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
@@ -62,21 +57,11 @@ async fn start() -> SocketAddr {
         pending,
         BrowserPagesOptions::default().passwords(cost),
     );
-    let app = Router::new().fallback(respond).with_state(Arc::new(pages));
+    let app = pages.router();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(Tasks::new().spawn("pages", async { axum::serve(listener, app).await.unwrap() }));
     address
-}
-
-async fn respond(State(pages): State<Pages>, request: Request<Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    let body = match Limited::new(body, BrowserRequest::MAX_BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => return Response::builder().status(413).body(Body::empty()).unwrap(),
-    };
-    let request = BrowserRequest::new(&parts, &body, RequestId::from_bits([7; 16]));
-    pages.respond(&request).await.expect("a page").map(Body::from)
 }
 
 async fn get(to: SocketAddr, path: &str, cookies: &[&str]) -> RawResponse {

@@ -124,7 +124,7 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         Ok(interaction.consent(&user, &page))
     }
 
-    fn on_page(&self, client: &Client) -> ConsentClient {
+    pub(crate) fn on_page(&self, client: &Client) -> ConsentClient {
         let identity = match &client.origin {
             ClientOrigin::Configured => ClientIdentity::Configured,
             ClientOrigin::Document { host } => {

@@ -36,6 +36,8 @@ pub(crate) use password::{PasswordProblem, PasswordView, password};
 pub(crate) use sign_in::{SignInProblem, SignInView, sign_in};
 pub(crate) use signed_out::{SignedOut, signed_out};
 pub use site::{Site, SiteError};
+#[cfg(feature = "axum")]
+pub(crate) use style::style_path;
 pub(crate) use style::style_sheet;
 
 #[cfg(test)]

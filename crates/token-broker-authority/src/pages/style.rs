@@ -9,7 +9,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 const STYLE: &str = include_str!("style.css");
 
 /// The path of the style sheet. It contains a digest, so a browser may keep the content for ever.
-pub(super) fn style_path() -> &'static str {
+pub(crate) fn style_path() -> &'static str {
     &PATH
 }
 

@@ -37,6 +37,7 @@
 //! (clickjacking); W3C Fetch Metadata.
 
 mod access;
+mod authority_access;
 mod browser_pages;
 mod browser_secret;
 mod connections;
@@ -50,6 +51,8 @@ mod local_accounts;
 mod password;
 mod password_change;
 mod request;
+#[cfg(feature = "axum")]
+mod router;
 mod sessions;
 mod sign_in_form;
 mod throttle;

@@ -37,7 +37,8 @@ impl<S: AuthorityStore, A> Shared<S, A> {
             self.store.touch_session(&hash, now).await?;
         }
         let (name, id) = (account.name.as_str(), session.id.as_str());
-        Ok(Some(SignedIn::new(session.user.clone(), name, id, &secret.form_token())))
+        let user = SignedIn::new(session.user.clone(), name, id, &secret.form_token());
+        Ok(Some(user.authenticated_at(session.authenticated_at)))
     }
 
     /// Returns the account of a session, if it is enabled and has not changed since.

@@ -1,6 +1,7 @@
 //! The authorization server as a client and a browser see it: over real sockets.
 #![cfg(test)]
 
+mod account_access;
 mod audit;
 mod authorize;
 mod client_documents;
