@@ -19,7 +19,8 @@ use ipnet::IpNet;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, oneshot, watch},
+    task::JoinSet,
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -244,35 +245,53 @@ impl Connection {
             )
             .into_owned();
         let mut connection = std::pin::pin!(connection);
-        let mut must_end = std::pin::pin!(async {
-            tokio::select! {
-                _ = is_ending.wait_for(|is_ending| *is_ending) => {}
-                () = activity.idle_for(IDLE) => {}
-            }
-        });
-        // Until its first request, hyper has no timeout for a connection of unknown version.
-        let first = async {
-            tokio::time::sleep(HEADERS).await;
-            if activity.has_begun() {
-                std::future::pending::<()>().await;
-            }
-        };
-        let mut first = std::pin::pin!(first);
+        // In a task of its own: what a connection waits for is looked at with each of its events.
+        let (advise, mut advised) = oneshot::channel();
+        // The listener waits until this one is dropped.
+        let _open = is_ending.clone();
+        let mut adviser = JoinSet::new();
+        adviser.spawn(async move { advise.send(activity.advice(&mut is_ending).await) });
         let ended = tokio::select! {
+            biased;
             ended = &mut connection => ended,
-            () = &mut first => return,
-            () = &mut must_end => {
-                connection.as_mut().graceful_shutdown();
-                // One that has no request ends at once; others end with their last response.
-                tokio::select! {
-                    ended = &mut connection => ended,
-                    () = &mut first => return,
+            Ok(advice) = &mut advised => match advice {
+                Advice::Drop => return,
+                Advice::End => {
+                    // One that has no request ends at once; others end with their last response.
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
                 }
-            }
+            },
         };
         // Each failure is one of the client: it has closed the connection, or broken the protocol.
         if let Err(error) = ended {
             tracing::debug!(%peer, %error, "a connection ended");
+        }
+    }
+}
+
+/// When a connection ends that its client does not end.
+enum Advice {
+    /// At once.
+    Drop,
+    /// After its last response.
+    End,
+}
+
+impl Activity {
+    /// Waits until the connection must end.
+    async fn advice(&self, is_ending: &mut watch::Receiver<bool>) -> Advice {
+        // Until its first request, hyper has no timeout for a connection of unknown version.
+        let without_request = async {
+            tokio::time::sleep(HEADERS).await;
+            if self.has_begun() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            _ = is_ending.wait_for(|is_ending| *is_ending) => Advice::End,
+            () = self.idle_for(IDLE) => Advice::End,
+            () = without_request => Advice::Drop,
         }
     }
 }
