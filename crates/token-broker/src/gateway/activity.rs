@@ -46,10 +46,11 @@ impl Activity {
     /// Waits until there was no request for this time, or up to twice as long.
     pub(super) async fn idle_for(&self, time: Duration) {
         loop {
-            let before = self.0.begun.load(Ordering::Relaxed);
-            tokio::time::sleep(time).await;
+            // In this order: a request that begins in between is not taken for one that has ended.
             let ended = self.0.ended.load(Ordering::Acquire);
-            if before == ended && before == self.0.begun.load(Ordering::Relaxed) {
+            let begun = self.0.begun.load(Ordering::Acquire);
+            tokio::time::sleep(time).await;
+            if begun == ended && begun == self.0.begun.load(Ordering::Acquire) {
                 return;
             }
         }

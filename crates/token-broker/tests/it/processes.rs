@@ -136,7 +136,7 @@ async fn futures_join<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output>
 
 /// X34: a process that is out of memory gets the same signal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn x04_a_killed_gateway_loses_no_grant() {
+async fn x04_x34_a_killed_gateway_loses_no_grant() {
     let kills = number("TOKEN_BROKER_GATEWAY_KILLS", 8);
     // Each call is due for a refresh.
     let endpoint = TokenEndpoint::start(1).await;
