@@ -42,8 +42,8 @@ fn authorization(query: &[u8]) {
 /// Another reading than the parser's: without the port, the text is the registered one.
 fn is_registered(uri: &str) -> bool {
     let loopback = uri.strip_prefix("http://127.0.0.1:").and_then(|rest| rest.split_once('/'));
-    let has_port = loopback
-        .is_some_and(|(port, path)| port.parse::<u16>().is_ok_and(|_| path == "cb"));
+    let has_port =
+        loopback.is_some_and(|(port, path)| port.parse::<u16>().is_ok_and(|_| path == "cb"));
     has_port || REGISTERED.contains(&uri)
 }
 
