@@ -7,7 +7,6 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -24,7 +23,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use tower::{ServiceExt as _, service_fn};
+use tower::service_fn;
 use tower_token_broker::{alarm::Alarm, tasks::Tasks};
 
 use super::{
@@ -231,9 +230,9 @@ impl Connection {
             let active = of_requests.begin();
             // The audit log records the address of the peer.
             request.extensions_mut().insert(peer);
-            let router: Router = routes.current();
+            let routes = Arc::clone(&routes);
             async move {
-                let response = router.oneshot(request).await?;
+                let response = routes.respond(request).await?;
                 Ok::<_, Infallible>(response.map(|body| ActiveBody::new(body, active)))
             }
         });

@@ -250,7 +250,7 @@ async fn run(
     let system = Initiator::system("token-broker serve");
     let note = Note::command("serve", None);
     broker.audit_log().note(&system, note).await.map_err(|_| GatewayError::NotRecorded)?;
-    let routes = Arc::new(Routes::new(broker, servers.router));
+    let routes = Arc::new(Routes::new(broker, servers.stacks));
     let listener = Listener::new(tcp, tls, configuration, &routes);
     let watched = watched.and_files(&configuration.files);
     let reload = Reload::new(watched, shared, Arc::clone(&routes), servers.resources);

@@ -162,7 +162,7 @@ impl Reload {
         self.watched.files = files;
         let Some(shared) = &self.shared else { return };
         shared.apply(&servers);
-        self.routes.replace(&shared.broker, servers.router);
+        self.routes.replace(&shared.broker, servers.stacks);
         for gone in self.resources.difference(&servers.resources) {
             if let Ok(resource) = Resource::parse(gone) {
                 shared.broker.remove_metadata(&resource);

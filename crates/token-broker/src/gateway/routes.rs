@@ -1,39 +1,68 @@
 //! The routes of the gateway, which a reload replaces at once.
 
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
+
 use arc_swap::ArcSwap;
 use axum::{
     Router,
+    body::{Body, HttpBody},
     extract::State,
-    http::{StatusCode, header},
+    http::{Request, Response, StatusCode, header},
     response::IntoResponse,
     routing::get,
 };
+use bytes::Bytes;
+use http_body_util::Either;
+use hyper::body::Incoming;
+use token_broker_outbound::Proxy;
+use tower::{BoxError, Layer, ServiceExt as _};
 use tower_token_broker::Broker;
 
+use super::servers::ServerLayer;
+
+/// The stack of a server in front of its upstream.
+pub(super) type Stack = <ServerLayer as Layer<Proxy>>::Service;
+/// Stacks by their paths, which are exact.
+pub(super) type Stacks = HashMap<Box<str>, Stack>;
+
 /// The current routes. Each request takes those of its time.
-#[derive(Debug)]
-pub(super) struct Routes(ArcSwap<Router>);
+pub(super) struct Routes(ArcSwap<Current>);
+
+struct Current {
+    /// Not in the router, which would put each request and response into boxes.
+    stacks: Stacks,
+    others: Router,
+}
 
 impl Routes {
-    pub(super) fn new(broker: &Broker, servers: Router) -> Self {
-        Self(ArcSwap::from_pointee(all(broker, servers)))
+    pub(super) fn new(broker: &Broker, stacks: Stacks) -> Self {
+        Self(ArcSwap::from_pointee(Current { stacks, others: others(broker) }))
     }
 
-    pub(super) fn replace(&self, broker: &Broker, servers: Router) {
-        self.0.store(std::sync::Arc::new(all(broker, servers)));
+    pub(super) fn replace(&self, broker: &Broker, stacks: Stacks) {
+        self.0.store(Arc::new(Current { stacks, others: others(broker) }));
     }
 
-    pub(super) fn current(&self) -> Router {
-        Router::clone(&self.0.load())
+    /// Responds to a request.
+    pub(super) async fn respond(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<impl HttpBody<Data = Bytes, Error = BoxError> + use<>>, Infallible> {
+        let stack = self.0.load().stacks.get(request.uri().path()).cloned();
+        if let Some(stack) = stack {
+            return Ok(stack.oneshot(request).await?.map(Either::Left));
+        }
+        let others = self.0.load().others.clone();
+        Ok(others.oneshot(request).await?.map(Either::<_, Body>::Right))
     }
 }
 
-fn all(broker: &Broker, servers: Router) -> Router {
+fn others(broker: &Broker) -> Router {
     let health = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(broker.clone());
-    servers.merge(broker.metadata_router()).merge(health).fallback(not_found)
+    broker.metadata_router().merge(health).fallback(not_found)
 }
 
 /// Responds 200 if a request would be let in, and 503 with the reason otherwise.

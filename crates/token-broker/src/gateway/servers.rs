@@ -7,7 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use axum::Router;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
 use token_broker_sql::SqlStore;
@@ -26,6 +25,7 @@ use tower_token_broker::{
 
 use super::{
     GatewayError, policy,
+    routes::Stacks,
     tokens::{Verifier, origin, trial_issuer},
 };
 use crate::configuration::{self, Configuration, Credential, Network, Server};
@@ -50,17 +50,19 @@ struct Prepared<'a> {
 }
 
 /// The protected servers of one configuration.
-#[derive(Debug)]
 pub(super) struct Servers {
-    pub(super) router: Router,
+    /// The stacks by their paths.
+    pub(super) stacks: Stacks,
     /// The resources that are served.
     pub(super) resources: BTreeSet<Box<str>>,
     /// The new rules of each server, by its name.
     rules: HashMap<String, Rules>,
-    layers: Vec<Layer>,
+    layers: Vec<ServerLayer>,
 }
 
-type Layer = BrokerLayer<Arc<Verifier>, PolicyHandle, ExchangeLayer<BoxProvideCredential>>;
+/// The layers of one server.
+pub(super) type ServerLayer =
+    BrokerLayer<Arc<Verifier>, PolicyHandle, ExchangeLayer<BoxProvideCredential>>;
 
 impl Shared {
     /// Builds the stacks of all servers. Either all of them are built, or nothing has changed.
@@ -72,7 +74,7 @@ impl Shared {
             .iter()
             .map(|server| self.prepare(configuration, server))
             .collect::<Result<_, _>>()?;
-        let (mut router, mut resources) = (Router::new(), BTreeSet::new());
+        let (mut stacks, mut resources) = (Stacks::new(), BTreeSet::new());
         let mut layers = Vec::new();
         for prepared in &prepared {
             let policy = self.policies.entry(target(prepared.server));
@@ -80,13 +82,13 @@ impl Shared {
                 policy.or_insert_with(|| PolicyHandle::new(prepared.rules.clone())).clone();
             for (resource, path) in names_of(configuration, prepared.server)? {
                 let layer = self.layer(prepared, &policy, &resource)?;
-                router = router.route_service(&path, layer.layer(prepared.proxy.clone()));
+                stacks.insert(path.into(), layer.layer(prepared.proxy.clone()));
                 layers.push(layer);
                 resources.insert(resource.as_str().into());
             }
         }
         let rules = prepared.into_iter().map(|prepared| (target(prepared.server), prepared.rules));
-        Ok(Servers { router, resources, rules: rules.collect(), layers })
+        Ok(Servers { stacks, resources, rules: rules.collect(), layers })
     }
 
     /// Puts the new rules into effect, also for open streams, and serves the new metadata. Servers
@@ -171,7 +173,7 @@ impl Shared {
         prepared: &Prepared<'_>,
         policy: &PolicyHandle,
         resource: &Resource,
-    ) -> Result<Layer, GatewayError> {
+    ) -> Result<ServerLayer, GatewayError> {
         let Prepared { server, credential, .. } = prepared;
         let mut metadata = ResourceMetadata::new().scopes(scopes_of(server));
         metadata = metadata.name(server.title.as_deref().unwrap_or(&server.name));
