@@ -13,3 +13,4 @@ pub mod configuration;
 mod escaped;
 pub mod gateway;
 pub mod init;
+mod writers;

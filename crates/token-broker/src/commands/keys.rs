@@ -30,10 +30,14 @@ impl Session<'_> {
         self.note("keys rotate", Some(current.as_str())).await?;
         let done = self.stores.sql.rotate(progress).await?;
         if done.left == 0 {
-            let others = "when all gateways have it in the first line, remove the others";
+            let others = match self.configuration.store.keys.key_ids().count() {
+                1 => "",
+                _ => "; when all gateways have it in the first line, remove the other lines",
+            };
+            let again = done.rewrapped;
             return Ok(format!(
-                "all keys of the store are wrapped by {}: {} now, the others before; {others}",
-                current, done.rewrapped
+                "all keys of the store are wrapped by {current}, {again} of them by this \
+                 run{others}"
             ));
         }
         let old: Vec<_> = done.old_keys.iter().map(|old| old.key_id.to_string()).collect();

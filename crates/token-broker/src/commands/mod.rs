@@ -31,23 +31,8 @@ use crate::{
     configuration::{Configuration, Server, Tokens},
     escaped::escaped,
     gateway::{self, GatewayError, Marks, Stores, origin},
+    writers,
 };
-
-/// The writer of the chain in which commands record what they do. While another command runs, the
-/// next name is used: `commands-2`, and so on.
-pub(crate) const WRITER: &str = "commands";
-/// Most commands at a time.
-const MOST_WRITERS: u32 = 32;
-/// Returns whether a name in the audit log is one of the commands.
-pub(crate) fn is_writer(name: &str) -> bool {
-    name == WRITER || name.strip_prefix(WRITER).is_some_and(|rest| rest.starts_with('-'))
-}
-
-/// Returns the names of writers that a command may have.
-fn writers() -> impl Iterator<Item = String> {
-    let others = (2..=MOST_WRITERS).map(|number| format!("{WRITER}-{number}"));
-    std::iter::once(WRITER.to_owned()).chain(others)
-}
 
 /// How long a command waits for others, if there are too many.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -170,7 +155,7 @@ impl<'a> Session<'a> {
         }
         let until = tokio::time::Instant::now() + PATIENCE;
         let (broker, stores, writer) = 'opened: loop {
-            for writer in writers() {
+            for writer in writers::of_commands() {
                 match gateway::open(configuration, &writer).await {
                     // Another command is at work.
                     Err(GatewayError::WriterInUse { .. }) => {}
@@ -208,7 +193,7 @@ impl<'a> Session<'a> {
     /// Records how the command ended, and writes the last record.
     ///
     /// # Errors
-    /// They could not be written.
+    /// [`CommandError::DoneNotRecorded`]
     pub async fn close(self, has_succeeded: bool) -> Result<(), CommandError> {
         let begun = self.begun.lock().take();
         if let Some((name, target)) = begun {
@@ -222,7 +207,8 @@ impl<'a> Session<'a> {
         }
         let closed = self.broker.audit_log().close(CLOSE_TIMEOUT).await;
         self.stores.sql.close().await;
-        Ok(closed?)
+        // What was done is done.
+        closed.map_err(|_| CommandError::DoneNotRecorded)
     }
 
     async fn note(&self, name: &'static str, target: Option<&str>) -> Result<(), CommandError> {

@@ -104,9 +104,12 @@ impl Marks {
         if self.is_in_memory {
             return Ok(true);
         }
-        let begun = self.own().await?.unwrap_or_default().begin();
-        if store.compare(&begun).await.map_err(|error| store_error(&error))? == MarkState::Older {
-            return Ok(false);
+        let mut begun = self.own().await?.unwrap_or_default().begin();
+        match store.compare(&begun).await.map_err(|error| store_error(&error))? {
+            MarkState::Whole { .. } => {}
+            // By another host: what this one noted before counts no longer.
+            MarkState::Accepted => begun = StoreMark::new().begin(),
+            MarkState::Older | _ => return Ok(false),
         }
         self.keep(&begun).await?;
         let Some(noted) = store.witness(&begun).await.map_err(|error| store_error(&error))? else {

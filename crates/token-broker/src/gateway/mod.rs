@@ -38,8 +38,8 @@ use self::{
     tokens::Verifier,
 };
 use crate::{
-    commands,
     configuration::{self, Configuration},
+    writers,
 };
 
 pub use self::{logs::start as start_logs, tokens::trial_issuer};
@@ -81,7 +81,7 @@ pub enum GatewayError {
     /// The name of the process in the audit log is that of the commands.
     #[error(
         "[audit] writer: names that begin with `{}` are those of the commands; choose another",
-        commands::WRITER
+        writers::COMMANDS
     )]
     ReservedWriter,
     /// The issuer of the tokens is not usable.
@@ -210,7 +210,7 @@ pub async fn serve(path: &Path, is_recovered: bool) -> Result<(), GatewayError> 
     let watched = Watched::new(path);
     let configuration = configuration::load(path)
         .map_err(|errors| GatewayError::Configuration(errors.to_string()))?;
-    if commands::is_writer(&configuration.audit_writer) {
+    if writers::is_of_commands(&configuration.audit_writer) {
         return Err(GatewayError::ReservedWriter);
     }
     let tls = configuration.tls.as_ref().map(tls::acceptor).transpose()?;

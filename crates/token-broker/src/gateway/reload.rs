@@ -132,7 +132,10 @@ impl Reload {
             });
             (shared, built)
         });
-        let Ok((shared, built)) = step.await else { return };
+        let system = Initiator::system("token-broker serve");
+        let Ok((shared, built)) = step.await else {
+            return self.refuse(BROKEN.to_owned(), &system).await;
+        };
         let shared = self.shared.insert(shared);
         if self.watched.has_changed().await {
             // Another text was loaded than the one that is compared: the next look decides.
@@ -144,7 +147,6 @@ impl Reload {
             // Half of a configuration would be in effect.
             false => Err(built.err().unwrap_or_else(|| NEEDS_RESTART.to_owned())),
         };
-        let system = Initiator::system("token-broker serve");
         match built {
             Err(error) => self.refuse(error, &system).await,
             Ok((servers, files)) => {
@@ -159,6 +161,7 @@ impl Reload {
 
     fn apply(&mut self, servers: Servers, files: Vec<PathBuf>) {
         self.refused = None;
+        // Their states are those of the next look: if one of them changed meanwhile, it is read.
         self.watched.files = files;
         let Some(shared) = &self.shared else { return };
         shared.apply(&servers);
@@ -192,4 +195,5 @@ impl Reload {
     }
 }
 
+const BROKEN: &str = "a defect of this program interrupted it: restart the gateway";
 const NEEDS_RESTART: &str = "a setting outside of [[server]] has changed: restart the gateway";

@@ -136,6 +136,33 @@ async fn another_store_is_not_used_by_mistake() {
 }
 
 #[tokio::test]
+async fn x33_what_one_host_accepted_the_other_hosts_accept() {
+    let setup = Setup::new(items().await).await;
+    // A second host has an audit folder of its own.
+    let other = || {
+        let mut command = setup.command(&["serve"]);
+        command.env("TOKEN_BROKER__AUDIT__FOLDER", "audit-of-other");
+        command
+    };
+    setup.serve().stop();
+    Serving::start(&mut other()).stop();
+    setup.done(&["backup", "backup.db"]);
+    setup.serve().stop();
+    Serving::start(&mut other()).stop();
+    restore(&setup, &setup.path("backup.db"));
+    assert!(refused(&setup).contains("--recovered"), "X33");
+    let refused_there = other().output().unwrap();
+    assert!(text(&refused_there.stderr).contains("--recovered"), "X33");
+    Serving::start(&mut setup.command(&["serve", "--recovered"])).stop();
+    Serving::start(&mut other()).stop();
+    // The same backup again is older for both.
+    restore(&setup, &setup.path("backup.db"));
+    assert!(refused(&setup).contains("--recovered"), "X33");
+    let refused_there = other().output().unwrap();
+    assert!(text(&refused_there.stderr).contains("--recovered"), "X33");
+}
+
+#[tokio::test]
 async fn x33_a_store_that_was_replaced_under_a_gateway_lets_no_request_in() {
     let setup = Setup::new(items().await).await;
     let mut serving = setup.serve();
