@@ -30,7 +30,8 @@ pub(crate) async fn run(setting: &Setting, closed: impl Future) -> Outcome<()> {
     let folder = Path::new(setting.required("dir")?).join("gateway");
     drop(fs::remove_dir_all(&folder));
     fs::create_dir(&folder)?;
-    let initialized = Command::new(&program).arg("init").current_dir(&folder).output().await?;
+    let initialized =
+        Command::new(&program).args(["init", "--trial"]).current_dir(&folder).output().await?;
     if !initialized.status.success() {
         return Err("`token-broker init` failed".into());
     }

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use token_broker_store::{
@@ -9,23 +10,25 @@ use token_broker_store::{
     authority::{AuthorityStore, ClientId, FamilyEndReason, FamilyId},
 };
 use tower_token_broker::{
-    Broker,
+    Broker, Secret,
     alarm::Alarm,
     audit::FamilyEndCause,
     authenticate::jwt::Keys,
-    principal::{Initiator, Scopes, User},
+    principal::{Initiator, User},
 };
 
 use crate::{
     authorize::{AuthorizeEndpoint, AuthorizeSettings, Interaction, PendingRequests},
     builder::AuthorityBuilder,
     client::{Registrar, RegistrationLimits},
+    issue::KeyError,
     jwks,
     key_rotation::{KeySettings, KeyringError, SigningKeyring},
     metadata::{self, IssuerUrl},
     oauth_error::{EndpointError, ErrorCode},
     request::EndpointRequest,
-    token::{TokenEndpoint, TokenSettings},
+    servers::ProtectedServer,
+    token::{FamilyEnder, TokenEndpoint, TokenSettings},
 };
 
 /// The authorization server of a deployment. Cheap to clone.
@@ -38,8 +41,7 @@ pub(crate) struct Endpoints<S> {
     pub(crate) broker: Broker,
     pub(crate) issuer: IssuerUrl,
     pub(crate) store: Arc<S>,
-    pub(crate) scopes: Scopes,
-    pub(crate) metadata: Bytes,
+    pub(crate) metadata: ArcSwap<Bytes>,
     pub(crate) authorize: AuthorizeEndpoint<S>,
     pub(crate) token: TokenEndpoint<S>,
     /// `None`: clients do not register themselves.
@@ -106,9 +108,27 @@ impl<S: AuthorityStore> Authority<S> {
         &self.0.authorize.pending
     }
 
+    /// Replaces the servers, and the scopes in the metadata. Families of a server that is gone are
+    /// kept: it may return.
+    pub fn replace_servers(&self, servers: Vec<ProtectedServer>) {
+        self.0.authorize.servers.replace(servers);
+        self.0.publish_metadata();
+    }
+
+    /// Signs a JWT of these claims with the current key, as [`SigningKey::sign_jwt`] does: an
+    /// assertion for another server, which finds the key at the `jwks_uri`.
+    ///
+    /// # Errors
+    /// No key signs now, or the claims are too large.
+    ///
+    /// [`SigningKey::sign_jwt`]: crate::issue::SigningKey::sign_jwt
+    pub fn sign_jwt(&self, claims: &str) -> Result<Secret, KeyError> {
+        self.0.keyring.sign_jwt(claims)
+    }
+
     /// Returns the metadata document.
     pub fn metadata(&self) -> Response<Bytes> {
-        metadata::response(self.0.metadata.clone())
+        metadata::response(Bytes::clone(&self.0.metadata.load()))
     }
 
     /// Returns the key set.
@@ -183,7 +203,8 @@ impl<S: AuthorityStore> Authority<S> {
                 let wrong = EndpointError::new(ErrorCode::InvalidRequest, "the method is POST");
                 return Err(wrong.with_status(StatusCode::METHOD_NOT_ALLOWED));
             }
-            registrar.register(&self.0.broker, &request, &self.0.scopes).await
+            let scopes = self.0.authorize.servers.scopes();
+            registrar.register(&self.0.broker, &request, &scopes).await
         };
         registered.await.unwrap_or_else(EndpointError::response)
     }
@@ -290,6 +311,39 @@ impl<S: AuthorityStore> Authority<S> {
                 }
             }
         }));
+    }
+}
+
+/// Ends all token families of a user, of a client, or of both together, as
+/// [`Authority::end_families`] does: for a command of an operator, in a process that serves nothing.
+///
+/// # Errors
+/// [`NotEnded`]
+///
+/// # Cancellation
+/// Once polled, the work is completed in its own task.
+pub async fn end_families<S: AuthorityStore + Clone>(
+    broker: &Broker,
+    issuer: &str,
+    store: &S,
+    (user, client): (Option<&User>, Option<&ClientId>),
+    initiator: &Initiator,
+) -> Result<usize, NotEnded> {
+    let ender = FamilyEnder::new(broker, issuer, &Arc::new(store.clone()));
+    let ended = ender.end_all(user, client, FamilyEndReason::Operator, initiator).await;
+    ended.map_err(|_| NotEnded)
+}
+
+impl<S: AuthorityStore> Endpoints<S> {
+    /// Works the metadata out again.
+    pub(crate) fn publish_metadata(&self) {
+        let facts = metadata::Facts {
+            issuer: &self.issuer,
+            scopes: &self.authorize.servers.scopes(),
+            has_client_documents: self.authorize.directory.documents().are_supported(),
+            has_registration: self.registrar.is_some(),
+        };
+        self.metadata.store(Arc::new(metadata::document(&facts)));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use token_broker_store::{StoreError, authority::AuthorityStore};
 use tower_token_broker::{Broker, revocation::Revocations};
 
@@ -14,7 +15,7 @@ use crate::{
     },
     key_rotation::{KeyringError, SigningKeyring},
     limits::Limiter,
-    metadata::{self, IssuerUrl},
+    metadata::IssuerUrl,
     servers::{ProtectedServer, Servers},
     token::{FamilyEnder, TokenEndpoint},
 };
@@ -126,14 +127,6 @@ impl<S: AuthorityStore> AuthorityBuilder<S> {
         let keyring = SigningKeyring::load(&broker, issuer.as_str(), &store, settings.keys).await?;
         let directory = Arc::new(Directory::new(self.clients, self.documents, &store));
         let servers = Servers::new(self.servers);
-        let scopes = servers.scopes();
-        let facts = metadata::Facts {
-            issuer: &issuer,
-            scopes: &scopes,
-            has_client_documents: directory.documents().are_supported(),
-            has_registration: self.has_registration,
-        };
-        let metadata = metadata::document(&facts);
         let clock = broker.clock();
         let pending = PendingRequests::new(
             broker.sealing_keys().clone(),
@@ -177,14 +170,14 @@ impl<S: AuthorityStore> AuthorityBuilder<S> {
             broker,
             issuer,
             store,
-            scopes,
-            metadata,
+            metadata: ArcSwap::default(),
             authorize,
             token,
             registrar,
             keyring,
             settings,
         }));
+        authority.0.publish_metadata();
         authority.keep_clean();
         Ok(authority)
     }

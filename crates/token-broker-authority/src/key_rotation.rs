@@ -15,7 +15,7 @@ use token_broker_store::{
     authority::{AddSigningKey, KeyTimes, SigningKey as StoredKey, SigningKeySet, SigningKeyStore},
 };
 use tower_token_broker::{
-    Broker,
+    Broker, Secret,
     alarm::Alarm,
     audit::{Note, PublishedKey},
     authenticate::jwt::{Keys, KeysError},
@@ -145,6 +145,15 @@ impl<S: SigningKeyStore> SigningKeyring<S> {
         let mut signing = current.signing.iter();
         let (_, key) = signing.find(|(from, _)| *from <= now).ok_or(KeyError::NotAKey)?;
         mint.sign(&self.issuer, key, now)
+    }
+
+    /// Signs a JWT of these claims with the key that signs now.
+    pub(crate) fn sign_jwt(&self, claims: &str) -> Result<Secret, KeyError> {
+        let now = self.broker.clock().now();
+        let current = self.current.load();
+        let mut signing = current.signing.iter();
+        let (_, key) = signing.find(|(from, _)| *from <= now).ok_or(KeyError::NotAKey)?;
+        key.sign_jwt(claims)
     }
 
     /// Returns the public keys for verifiers in this process.

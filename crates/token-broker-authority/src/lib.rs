@@ -83,7 +83,7 @@ pub mod sign_in;
 mod token;
 
 pub use self::{
-    authority::{Authority, AuthoritySettings, NotEnded},
+    authority::{Authority, AuthoritySettings, NotEnded, end_families},
     builder::{AuthorityBuilder, AuthorityError},
     client::RegistrationLimits,
     key_rotation::{KeySettings, KeyringError},

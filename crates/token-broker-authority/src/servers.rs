@@ -1,5 +1,8 @@
 //! Servers of the deployment: the resources that tokens are issued for, and their scopes.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use tower_token_broker::principal::{Resource, Scopes};
 
 use crate::{
@@ -16,13 +19,20 @@ pub struct ProtectedServer {
     scopes: Scopes,
     texts: Vec<(Box<str>, Box<str>)>,
     default_scopes: Option<Scopes>,
+    is_only_named: bool,
 }
 
 impl ProtectedServer {
     /// Creates a server with these scopes. `title` is what users see.
     pub fn new(resource: Resource, title: &str, scopes: Scopes) -> Self {
-        let title = title.into();
-        Self { resource, title, scopes, texts: Vec::new(), default_scopes: None }
+        Self {
+            resource,
+            title: title.into(),
+            scopes,
+            texts: Vec::new(),
+            default_scopes: None,
+            is_only_named: false,
+        }
     }
 
     /// Sets what a scope allows, in plain words.
@@ -34,6 +44,13 @@ impl ProtectedServer {
     /// Sets the scopes of a request that names none; all scopes of the server by default.
     pub fn default_scopes(mut self, scopes: Scopes) -> Self {
         self.default_scopes = Some(scopes);
+        self
+    }
+
+    /// Offers the server only to a request that names its resource, such as a former URL of a
+    /// server. The consent page of a request without `resource` lists the others.
+    pub const fn only_if_named(mut self) -> Self {
+        self.is_only_named = true;
         self
     }
 
@@ -66,23 +83,28 @@ impl ProtectedServer {
     }
 }
 
-/// All servers.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Servers(Vec<ProtectedServer>);
+/// All servers. A changed configuration replaces them at once.
+#[derive(Debug, Default)]
+pub(crate) struct Servers(ArcSwap<Vec<ProtectedServer>>);
 
 impl Servers {
-    pub(crate) const fn new(servers: Vec<ProtectedServer>) -> Self {
-        Self(servers)
+    pub(crate) fn new(servers: Vec<ProtectedServer>) -> Self {
+        Self(ArcSwap::from_pointee(servers))
+    }
+
+    pub(crate) fn replace(&self, servers: Vec<ProtectedServer>) {
+        self.0.store(Arc::new(servers));
     }
 
     /// Returns the server that a `resource` parameter names.
-    pub(crate) fn find(&self, resource: &str) -> Option<&ProtectedServer> {
-        self.0.iter().find(|server| is_same_resource(resource, &server.resource))
+    pub(crate) fn find(&self, resource: &str) -> Option<ProtectedServer> {
+        let servers = self.0.load();
+        servers.iter().find(|server| is_same_resource(resource, &server.resource)).cloned()
     }
 
     /// Returns the scopes of all servers.
     pub(crate) fn scopes(&self) -> Scopes {
-        self.0.iter().fold(Scopes::none(), |all, server| all.union(&server.scopes))
+        self.0.load().iter().fold(Scopes::none(), |all, server| all.union(&server.scopes))
     }
 
     /// Returns the servers to which a request may be granted access, with the scopes at each.
@@ -90,11 +112,12 @@ impl Servers {
         &self,
         resource: Option<&Resource>,
         requested: Option<&Scopes>,
-    ) -> Vec<(&ProtectedServer, Scopes)> {
-        let named = self
-            .0
-            .iter()
-            .filter(|server| resource.is_none_or(|resource| *resource == server.resource));
-        named.filter_map(|server| Some((server, server.granted(requested)?))).collect()
+    ) -> Vec<(ProtectedServer, Scopes)> {
+        let servers = self.0.load();
+        let named = servers.iter().filter(|server| match resource {
+            Some(resource) => *resource == server.resource,
+            None => !server.is_only_named,
+        });
+        named.filter_map(|server| Some((server.clone(), server.granted(requested)?))).collect()
     }
 }

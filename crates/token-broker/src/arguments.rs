@@ -26,6 +26,9 @@ pub(crate) enum Command {
         /// The folder
         #[arg(default_value = ".")]
         folder: PathBuf,
+        /// For tokens from `tokens issue`, without sign-in
+        #[arg(long)]
+        trial: bool,
     },
     /// Check the configuration: report what is wrong, or each weakened default
     Check {
@@ -46,10 +49,15 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Block users, and let them in again
+    /// Create, list and disable the accounts of users, and block users
     Users {
         #[command(subcommand)]
         command: UsersCommand,
+    },
+    /// List clients, and end their access
+    Clients {
+        #[command(subcommand)]
+        command: ClientsCommand,
     },
     /// List, add and revoke the grants of users at upstreams
     Grants {
@@ -110,9 +118,58 @@ pub(crate) enum ConfigCommand {
 
 #[derive(Subcommand)]
 pub(crate) enum UsersCommand {
+    /// Create an account for `[login]`; without a file, print a password for the first sign-in
+    Add {
+        /// The name with which the user signs in
+        #[arg(allow_hyphen_values = true)]
+        name: String,
+        #[command(flatten)]
+        password: NewPassword,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Set the password of an account, and sign its browsers out
+    Passwd {
+        /// The name with which the user signs in
+        #[arg(allow_hyphen_values = true)]
+        name: String,
+        #[command(flatten)]
+        password: NewPassword,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Disable an account: refuse all its requests, and end the access of its applications
+    Disable {
+        /// The name with which the user signs in
+        #[arg(allow_hyphen_values = true)]
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Enable an account, also a blocked one; its applications must ask again
+    Enable {
+        /// The name with which the user signs in
+        #[arg(allow_hyphen_values = true)]
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List accounts and blocked users
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print the one-time link for the first account, valid for an hour; it replaces the last one
+    Link {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Refuse all requests of a user, and cut open streams, until `unblock`
     Block {
-        /// The user's subject, as in the records (`sub`; with Okta, `uid`)
+        /// The user's subject, as in the records (`sub`; with Okta, `uid`), or the name of an account
         #[arg(allow_hyphen_values = true)]
         subject: String,
         #[command(flatten)]
@@ -120,9 +177,40 @@ pub(crate) enum UsersCommand {
     },
     /// Let a blocked user in again
     Unblock {
-        /// The user's subject, as in the records (`sub`; with Okta, `uid`)
+        /// The user's subject, as in the records (`sub`; with Okta, `uid`), or the name of an account
         #[arg(allow_hyphen_values = true)]
         subject: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// The new password of an account.
+#[derive(Args)]
+pub(crate) struct NewPassword {
+    /// The file with the password, or `-` for stdin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ClientsCommand {
+    /// List clients: configured, registered, or with a metadata document
+    List {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// End the access of a client at once; it must ask its users again
+    Revoke {
+        /// The client ID
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+        /// Only its access for this user, by account name or subject
+        #[arg(long, allow_hyphen_values = true)]
+        user: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -132,8 +220,8 @@ pub(crate) enum UsersCommand {
 pub(crate) enum GrantsCommand {
     /// List grants, without their tokens
     List {
-        /// Only those of this user, by subject
-        #[arg(long)]
+        /// Only those of this user, by subject or by the name of the account
+        #[arg(long, allow_hyphen_values = true)]
         user: Option<String>,
         /// Only those for this server
         #[arg(long)]
@@ -146,8 +234,8 @@ pub(crate) enum GrantsCommand {
     },
     /// Store a grant that was obtained elsewhere
     Add {
-        /// The user's subject, as in the records (`sub`; with Okta, `uid`)
-        #[arg(long)]
+        /// The user's subject, as in the records (`sub`; with Okta, `uid`), or the name of an account
+        #[arg(long, allow_hyphen_values = true)]
         user: String,
         /// The server
         #[arg(long)]
@@ -206,7 +294,7 @@ pub(crate) enum TokensCommand {
         /// All tokens of a client that were issued until now
         #[arg(long, group = "target", value_name = "CLIENT_ID", allow_hyphen_values = true)]
         client: Option<String>,
-        /// All tokens of a user that were issued until now, by subject
+        /// All tokens of a user that were issued until now, by subject or by the name of the account
         #[arg(long, group = "target", value_name = "SUBJECT", allow_hyphen_values = true)]
         user: Option<String>,
         /// All tokens that were issued until now

@@ -21,8 +21,8 @@ use tower_token_broker::{
 
 use self::{
     arguments::{
-        Arguments, AuditCommand, Command, Common, ConfigCommand, GrantsCommand, KeysCommand,
-        ServersCommand, TokensCommand, UsersCommand,
+        Arguments, AuditCommand, ClientsCommand, Command, Common, ConfigCommand, GrantsCommand,
+        KeysCommand, ServersCommand, TokensCommand, UsersCommand,
     },
     terminal::{Percents, complain, failed, finish, to_stderr},
 };
@@ -50,7 +50,10 @@ async fn main() -> ExitCode {
             }
             Err(error) => failed(&error),
         },
-        Command::Init { folder } => match init::run(&folder) {
+        Command::Init { folder, trial } => match init::run(
+            &folder,
+            if trial { init::TokensFrom::Trial } else { init::TokensFrom::Login },
+        ) {
             Ok(next) => finish(&next, 0),
             Err(error) => failed(&error),
         },
@@ -63,6 +66,7 @@ async fn main() -> ExitCode {
             finish(&serde_json::to_string_pretty(&configuration::schema()).unwrap_or_default(), 0)
         }
         Command::Users { command } => users(command).await,
+        Command::Clients { command } => clients(command).await,
         Command::Grants { command } => grants(command).await,
         Command::Tokens { command } => tokens(command).await,
         Command::Keys { command } => keys(command).await,
@@ -112,22 +116,85 @@ async fn serve(path: &Path, is_recovered: bool) -> ExitCode {
 }
 
 async fn users(command: UsersCommand) -> ExitCode {
-    let (common, subject, is_blocked) = match command {
-        UsersCommand::Block { subject, common } => (common, subject, true),
-        UsersCommand::Unblock { subject, common } => (common, subject, false),
-    };
-    run(&common, Store::MustExist, async |session, issuer| {
-        let user = User::new(issuer, subject.as_str());
-        if is_blocked { session.block(&user).await } else { session.unblock(&user).await }
-    })
-    .await
+    match command {
+        UsersCommand::Add { name, password, common } => {
+            let file = password.password_file;
+            run(&common, Store::MayBeNew, async |session, _| {
+                session.add_user(&name, file.as_deref()).await
+            })
+            .await
+        }
+        UsersCommand::Passwd { name, password, common } => {
+            let file = password.password_file;
+            run(&common, Store::MustExist, async |session, _| {
+                session.set_password(&name, file.as_deref()).await
+            })
+            .await
+        }
+        UsersCommand::Disable { name, common } => {
+            run(&common, Store::MustExist, async |session, _| session.disable(&name).await).await
+        }
+        UsersCommand::Enable { name, common } => {
+            run(&common, Store::MustExist, async |session, _| session.enable(&name).await).await
+        }
+        UsersCommand::List { json, common } => {
+            run(&common, Store::MustExist, async |session, _| {
+                Ok(commands::show_users(&session.users().await?, json))
+            })
+            .await
+        }
+        UsersCommand::Link { common } => {
+            run(&common, Store::MayBeNew, async |session, _| {
+                let link = session.link().await?;
+                #[expect(clippy::disallowed_methods, reason = "reviewed: for its operator")]
+                Ok(link.expose_text().unwrap_or_default().to_owned())
+            })
+            .await
+        }
+        UsersCommand::Block { subject, common } => {
+            run(&common, Store::MustExist, async |session, _| {
+                session.block(&session.user(&subject).await?).await
+            })
+            .await
+        }
+        UsersCommand::Unblock { subject, common } => {
+            run(&common, Store::MustExist, async |session, _| {
+                session.unblock(&session.user(&subject).await?).await
+            })
+            .await
+        }
+    }
+}
+
+async fn clients(command: ClientsCommand) -> ExitCode {
+    match command {
+        ClientsCommand::List { json, common } => {
+            run(&common, Store::MustExist, async |session, _| {
+                Ok(commands::show_clients(&session.clients().await?, json))
+            })
+            .await
+        }
+        ClientsCommand::Revoke { id, user, common } => {
+            run(&common, Store::MustExist, async |session, _| {
+                let user = match user {
+                    Some(user) => Some(session.user(&user).await?),
+                    None => None,
+                };
+                session.revoke_client(&id, user.as_ref()).await
+            })
+            .await
+        }
+    }
 }
 
 async fn grants(command: GrantsCommand) -> ExitCode {
     match command {
         GrantsCommand::List { user, server, json, common } => {
-            run(&common, Store::MustExist, async |session, issuer| {
-                let user = user.as_deref().map(|subject| User::new(issuer, subject));
+            run(&common, Store::MustExist, async |session, _| {
+                let user = match user {
+                    Some(user) => Some(session.user(&user).await?),
+                    None => None,
+                };
                 let found = session.grants(user.as_ref(), server.as_deref()).await?;
                 Ok(commands::show_grants(&found, json))
             })
@@ -142,9 +209,9 @@ async fn grants(command: GrantsCommand) -> ExitCode {
             replace,
             common,
         } => {
-            run(&common, Store::MayBeNew, async |session, issuer| {
+            run(&common, Store::MayBeNew, async |session, _| {
                 let new = NewGrant {
-                    user: &User::new(issuer, user.as_str()),
+                    user: &session.user(&user).await?,
                     server: &server,
                     account: account.as_deref(),
                     scopes: scopes.as_deref(),
@@ -185,6 +252,10 @@ async fn tokens(command: TokensCommand) -> ExitCode {
         }
         TokensCommand::Revoke { id, client, user, all: _, common } => {
             run(&common, Store::MustExist, async |session, issuer| {
+                let user = match user {
+                    Some(user) => Some(session.user(&user).await?),
+                    None => None,
+                };
                 let (target, shown) = revoked(issuer, id, client, user);
                 session.revoke_tokens(target, &shown).await
             })
@@ -226,7 +297,7 @@ fn revoked(
     issuer: &str,
     id: Option<String>,
     client: Option<String>,
-    user: Option<String>,
+    user: Option<User>,
 ) -> (RevocationTarget, String) {
     let issuer: Arc<str> = issuer.into();
     match (id, client, user) {
@@ -238,9 +309,9 @@ fn revoked(
             let shown = format!("the tokens of client {id}");
             (RevocationTarget::Client { issuer, id: id.into() }, shown)
         }
-        (.., Some(subject)) => {
-            let shown = format!("the tokens of {subject}");
-            (RevocationTarget::User(User::new(issuer, subject.as_str())), shown)
+        (.., Some(user)) => {
+            let shown = format!("the tokens of {}", user.subject());
+            (RevocationTarget::User(user), shown)
         }
         (None, None, None) => (RevocationTarget::Everything, "all tokens".to_owned()),
     }

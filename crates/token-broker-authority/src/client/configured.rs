@@ -90,6 +90,11 @@ impl ConfiguredClient {
         Ok(self)
     }
 
+    /// Returns the name that users see; empty if none is set.
+    pub fn shown_name(&self) -> &str {
+        self.0.name.as_deref().unwrap_or_default()
+    }
+
     /// Returns the ID.
     pub fn id(&self) -> &str {
         self.0.id.as_str()

@@ -8,7 +8,7 @@ use crate::init;
 /// The configuration of `init`, with a part replaced.
 fn checked_with(replacements: &[(&str, &str)], variables: &[(&str, &str)]) -> (String, u8) {
     let folder = tempfile::tempdir().unwrap();
-    init::run(folder.path()).unwrap();
+    init::run(folder.path(), init::TokensFrom::Trial).unwrap();
     let path = folder.path().join("token-broker.toml");
     let mut text = fs::read_to_string(&path).unwrap();
     for (from, to) in replacements {

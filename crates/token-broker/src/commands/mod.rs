@@ -2,7 +2,9 @@
 //! in the chain of the writer `commands`, with who ran it. A running gateway learns of a change
 //! from the store, within a quarter of a second.
 
+mod accounts;
 mod backup;
+mod clients;
 mod grants;
 mod keys;
 mod show;
@@ -23,8 +25,10 @@ use tower_token_broker::{
 };
 
 pub use self::{
+    accounts::ShownUser,
+    clients::ShownClient,
     grants::NewGrant,
-    show::{show_grants, show_keys, show_servers},
+    show::{show_clients, show_grants, show_keys, show_servers, show_users},
     tokens::{Issued, NewToken},
 };
 use crate::{
@@ -232,7 +236,7 @@ impl<'a> Session<'a> {
 pub fn issuer(configuration: &Configuration) -> String {
     match &configuration.tokens {
         Tokens::Jwt { issuer, .. } | Tokens::Introspection { issuer, .. } => issuer.clone(),
-        Tokens::Trial { .. } => origin(&configuration.public_url),
+        Tokens::Trial { .. } | Tokens::Login(_) => origin(&configuration.public_url),
     }
 }
 

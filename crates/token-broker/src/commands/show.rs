@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use token_broker_sql::KeyUse;
 use token_broker_store::{GrantSummary, sealing::KeyId};
 
+use super::{ShownClient, ShownUser};
 use crate::{
     configuration::{Configuration, Credential, Server},
     escaped::escaped,
@@ -43,6 +44,59 @@ fn grant_as_json(grant: &GrantSummary) -> Value {
         "has_refresh_token": grant.has_refresh_token,
         "failed_refreshes": grant.backoff.failures,
     })
+}
+
+/// Returns users as text, a line each, or as JSON.
+pub fn show_users(users: &[ShownUser], as_json: bool) -> String {
+    if as_json {
+        let of = |user: &ShownUser| {
+            let account = user.account.as_ref();
+            json!({
+                "name": account.map(|account| account.name.as_str()),
+                "user": { "issuer": &*user.issuer, "subject": &*user.subject },
+                "is_enabled": account.map(|account| account.enabled),
+                "is_blocked": user.is_blocked,
+                "must_change_password": account.map(|account| account.must_change_password),
+                "created_at": account.map(|account| account.created_at.to_string()),
+            })
+        };
+        let all: Vec<Value> = users.iter().map(of).collect();
+        return serde_json::to_string_pretty(&all).unwrap_or_default();
+    }
+    let of = |user: &ShownUser| {
+        let name = user.account.as_ref().map_or("-", |account| account.name.as_str());
+        [escaped(name), user.state().to_owned(), escaped(&*user.subject)]
+    };
+    table(["NAME", "STATE", "SUBJECT"], users.iter().map(of))
+}
+
+/// Returns clients as text, a line each, or as JSON.
+pub fn show_clients(clients: &[ShownClient], as_json: bool) -> String {
+    let used = |client: &ShownClient| client.last_used_at.map(|at| at.to_string());
+    if as_json {
+        let of = |client: &ShownClient| {
+            json!({
+                "id": client.id,
+                "name": client.name,
+                "origin": client.origin,
+                "users": client.users,
+                "families": client.families,
+                "last_used_at": used(client),
+            })
+        };
+        let all: Vec<Value> = clients.iter().map(of).collect();
+        return serde_json::to_string_pretty(&all).unwrap_or_default();
+    }
+    let of = |client: &ShownClient| {
+        [
+            escaped(&client.id),
+            escaped(&client.name),
+            client.origin.to_owned(),
+            client.users.to_string(),
+            used(client).unwrap_or_else(|| "never".to_owned()),
+        ]
+    };
+    table(["CLIENT", "NAME", "KNOWN AS", "USERS", "LAST USED"], clients.iter().map(of))
 }
 
 /// Returns the servers as text, a line each, or as JSON.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use token_broker_authority::issue::Mint;
+use token_broker_store::authority::ClientId;
 use tower_token_broker::{
     audit::{IssuedToken, Note},
     clock::Timestamp,
@@ -12,6 +13,7 @@ use tower_token_broker::{
 
 use super::{CommandError, Session, issuer, server};
 use crate::{
+    configuration::Tokens,
     escaped::escaped,
     gateway::{scopes_of, trial_issuer},
 };
@@ -27,7 +29,23 @@ impl Session<'_> {
         shown: &str,
     ) -> Result<String, CommandError> {
         let noted = self.note("tokens revoke", Some(shown)).await;
-        self.revoke(target).await?;
+        self.revoke(target.clone()).await?;
+        if matches!(self.configuration.tokens, Tokens::Login(_)) {
+            // Otherwise clients would obtain new ones with their refresh tokens.
+            let selected = match &target {
+                RevocationTarget::User(user) => Some((Some(user), None)),
+                RevocationTarget::Client { id, .. } => Some((None, Some(ClientId::new(id)))),
+                RevocationTarget::Everything => Some((None, None)),
+                RevocationTarget::Token { .. }
+                | RevocationTarget::Family { .. }
+                | RevocationTarget::Grant(_)
+                | RevocationTarget::Server(_)
+                | _ => None,
+            };
+            if let Some((user, client)) = selected {
+                self.end_access(user, client.as_ref()).await?;
+            }
+        }
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;
         Ok(format!("revoked: {}, issuer {}", escaped(shown), issuer(self.configuration)))

@@ -12,10 +12,7 @@ impl Session<'_> {
     pub async fn block(&self, user: &User) -> Result<String, CommandError> {
         // A log that takes no record delays no block.
         let noted = self.note("users block", Some(user.subject())).await;
-        match self.broker.block(user, &self.initiator).await {
-            Ok(_) | Err(RevokeError::NotRecorded { .. }) => {}
-            Err(error) => return Err(CommandError::Revoke(error.to_string())),
-        }
+        self.set_block(user).await?;
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;
         Ok(format!("{} is blocked", shown(user)))
@@ -27,9 +24,21 @@ impl Session<'_> {
     /// [`CommandError`]
     pub async fn unblock(&self, user: &User) -> Result<String, CommandError> {
         self.note("users unblock", Some(user.subject())).await?;
-        let unblocked = self.broker.unblock(user, &self.initiator).await;
-        unblocked.map_err(|error| CommandError::Revoke(error.to_string()))?;
+        self.unset_block(user).await?;
         self.has_revoked().await;
         Ok(format!("{} is not blocked", shown(user)))
+    }
+
+    /// Blocks a user, also without a record: the caller reports that at its end.
+    pub(super) async fn set_block(&self, user: &User) -> Result<(), CommandError> {
+        match self.broker.block(user, &self.initiator).await {
+            Ok(_) | Err(RevokeError::NotRecorded { .. }) => Ok(()),
+            Err(error) => Err(CommandError::Revoke(error.to_string())),
+        }
+    }
+
+    pub(super) async fn unset_block(&self, user: &User) -> Result<(), CommandError> {
+        let unblocked = self.broker.unblock(user, &self.initiator).await;
+        unblocked.map(drop).map_err(|error| CommandError::Revoke(error.to_string()))
     }
 }

@@ -15,8 +15,8 @@ use super::{
 
 /// Keys and values of later releases: section, key, and the value if only that is meant.
 const NOT_SUPPORTED_YET: &[(&str, &str, Option<&str>)] = &[
-    ("", "login", None),
-    ("", "scope", None),
+    ("login", "kind", Some("oidc")),
+    ("login", "allow_groups", None),
     ("server.allow", "when", None),
     ("server.deny", "when", None),
     ("server.credential", "kind", Some("id_jag")),

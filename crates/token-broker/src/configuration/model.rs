@@ -1,9 +1,10 @@
 //! The configuration as the gateway uses it, after all checks.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::{HeaderName, Uri};
 use ipnet::IpNet;
+use token_broker_authority::{AuthoritySettings, client::ConfiguredClient};
 use token_broker_store::sealing::KeyRing;
 use tower_token_broker::{
     Secret,
@@ -101,6 +102,28 @@ pub enum Tokens {
         /// PKCS #8 (DER) of an ES256 key.
         signing_key_file: PathBuf,
     },
+    /// Tokens of the gateway itself, for which its users sign in. The issuer is `public_url`.
+    Login(Box<Login>),
+}
+
+/// Sign-in at the gateway.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Login {
+    /// The name of the gateway on its pages.
+    pub title: Option<String>,
+    /// Lifetimes.
+    pub settings: AuthoritySettings,
+    /// Lifetime of a browser's session.
+    pub session_lifetime: Duration,
+    /// Whether clients may register themselves.
+    pub has_registration: bool,
+    /// Whether clients may be described by metadata documents.
+    pub has_client_documents: bool,
+    /// Known clients.
+    pub clients: Vec<ConfiguredClient>,
+    /// What scopes allow, in words.
+    pub scope_texts: Vec<(String, String)>,
 }
 
 /// The form of an identity provider's tokens (`TokenProfile`).

@@ -28,6 +28,7 @@ use tower_token_broker::{alarm::Alarm, tasks::Tasks};
 
 use super::{
     activity::{ActiveBody, Activity},
+    client_address::client_address,
     peers::Peers,
     routes::Routes,
     write_timeout::WriteTimeout,
@@ -62,7 +63,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Listener {
     tcp: TcpListener,
     tls: Option<TlsAcceptor>,
-    trusted_proxies: Vec<IpNet>,
+    trusted_proxies: Arc<[IpNet]>,
     routes: Arc<Routes>,
     tasks: Tasks,
 }
@@ -74,7 +75,8 @@ impl Listener {
         configuration: &Configuration,
         routes: &Arc<Routes>,
     ) -> Self {
-        let (routes, trusted_proxies) = (Arc::clone(routes), configuration.trusted_proxies.clone());
+        let (routes, trusted_proxies) =
+            (Arc::clone(routes), configuration.trusted_proxies.as_slice().into());
         // Not those of the broker: a connection may outlive it by its last response.
         Self { tcp, tls, trusted_proxies, routes, tasks: Tasks::new() }
     }
@@ -129,7 +131,8 @@ impl Listener {
 
     fn connection(&self, server: &auto::Builder<TokioExecutor>, peer: SocketAddr) -> Connection {
         let (routes, tls) = (Arc::clone(&self.routes), self.tls.clone());
-        Connection { server: server.clone(), routes, tls, peer }
+        let trusted_proxies = Arc::clone(&self.trusted_proxies);
+        Connection { server: server.clone(), routes, tls, peer, trusted_proxies }
     }
 
     fn is_trusted(&self, peer: SocketAddr) -> bool {
@@ -197,6 +200,7 @@ struct Connection {
     routes: Arc<Routes>,
     tls: Option<TlsAcceptor>,
     peer: SocketAddr,
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 impl Connection {
@@ -223,13 +227,14 @@ impl Connection {
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         mut is_ending: watch::Receiver<bool>,
     ) {
-        let (routes, peer) = (self.routes, self.peer);
+        let (routes, peer, proxies) = (self.routes, self.peer, self.trusted_proxies);
         let activity = Activity::new();
         let of_requests = activity.clone();
         let respond = service_fn(move |mut request: Request<Incoming>| {
             let active = of_requests.begin();
-            // The audit log records the address of the peer.
-            request.extensions_mut().insert(peer);
+            // For the audit log, and for limits of each address.
+            let client = client_address(peer, request.headers(), &proxies);
+            request.extensions_mut().insert(client);
             let routes = Arc::clone(&routes);
             async move {
                 let response = routes.respond(request).await?;

@@ -1,7 +1,9 @@
 //! `token-broker serve`: the gateway, from its configuration to its last record.
 
 mod activity;
+mod client_address;
 mod listener;
+mod login;
 mod logs;
 mod marks;
 mod peers;
@@ -32,23 +34,25 @@ use tower_token_broker::{
 
 use self::{
     listener::Listener,
+    login::Login,
     reload::{Reload, Watched},
     routes::Routes,
     servers::Shared,
     tokens::Verifier,
 };
 use crate::{
-    configuration::{self, Configuration},
+    configuration::{self, Configuration, Tokens},
     writers,
 };
 
-pub use self::{logs::start as start_logs, tokens::trial_issuer};
 pub(crate) use self::{
+    login::site,
     marks::{Marks, SUFFIX as MARK_SUFFIX},
     servers::scopes_of,
     stores::Stores,
     tokens::origin,
 };
+pub use self::{logs::start as start_logs, tokens::trial_issuer};
 
 /// The time that open calls have after a signal. Streams that belong to no call end at once.
 const GRACE: Duration = Duration::from_secs(10);
@@ -87,6 +91,9 @@ pub enum GatewayError {
     /// The issuer of the tokens is not usable.
     #[error("[tokens]: {0}")]
     Tokens(String),
+    /// Users cannot sign in.
+    #[error("[login]: {0}")]
+    Login(String),
     /// The signing key of trial tokens cannot be used.
     #[error(
         "the signing key {}: {error}; `token-broker init` in an empty folder writes one",
@@ -98,10 +105,10 @@ pub enum GatewayError {
         /// The reason.
         error: Box<str>,
     },
-    /// The gateway accepts tokens of another issuer, and issues none.
+    /// The gateway issues no tokens for trials.
     #[error(
-        "this gateway accepts tokens of another issuer and issues none: `tokens issue` needs \
-         `[tokens] kind = \"trial\"`"
+        "this gateway issues no tokens for trials: `tokens issue` needs `[tokens] kind = \
+         \"trial\"`; with `[login]`, clients obtain their tokens when their users sign in"
     )]
     NoTrial,
     /// A server cannot be protected.
@@ -123,7 +130,7 @@ pub enum GatewayError {
         "the store is older than when a gateway or a command used it last, or it is another one: \
          is `url` of `[store]` right, was a backup restored? Revocations and blocks since then are \
          missing. `serve --recovered` ends all broker tokens that were issued until now, and keeps \
-         the grants; block again who was blocked since"
+         the grants; block or disable again who was since"
     )]
     StoreOutdated,
     /// How far the store has come cannot be noted or read.
@@ -169,6 +176,7 @@ impl GatewayError {
             | Self::Tls(_) => true,
             Self::Audit(_)
             | Self::WriterInUse { .. }
+            | Self::Login(_)
             | Self::Store(_)
             | Self::StoreOutdated
             | Self::StoreMark { .. }
@@ -233,10 +241,20 @@ async fn run(
 ) -> Result<(), GatewayError> {
     let client = servers::client(configuration)?;
     let sql = stores.sql.clone();
+    let login = match &configuration.tokens {
+        Tokens::Login(login) => {
+            let parts = (&**login, client.clone());
+            Some(Login::start(broker, &sql, configuration, parts).await?)
+        }
+        Tokens::Jwt { .. } | Tokens::Introspection { .. } | Tokens::Trial { .. } => None,
+    };
+    let authority = login.as_ref().map(|login| login.authority.clone());
+    let verifier = Verifier::new(broker, configuration, client, authority.as_ref())?;
     let mut shared = Shared {
         broker: broker.clone(),
         grants: stores.sql.clone(),
-        verifier: Arc::new(Verifier::new(broker, configuration, client)?),
+        verifier: Arc::new(verifier),
+        authority,
         policies: HashMap::new(),
     };
     let servers = shared.build(configuration)?;
@@ -248,9 +266,15 @@ async fn run(
     let marks = Marks::new(configuration, &configuration.audit_writer);
     marks.check(broker, &sql, is_recovered).await?;
     let system = Initiator::system("token-broker serve");
+    if let Some(login) = login.as_ref().filter(|_| is_recovered) {
+        // Revocations are kept for a day, refresh tokens for months.
+        let ended = login.authority.end_families(None, None, &system).await;
+        ended.map_err(|error| GatewayError::Login(error.to_string()))?;
+    }
     let note = Note::command("serve", None);
     broker.audit_log().note(&system, note).await.map_err(|_| GatewayError::NotRecorded)?;
-    let routes = Arc::new(Routes::new(broker, servers.stacks));
+    let pages = login.as_ref().map(|login| login.router.clone()).unwrap_or_default();
+    let routes = Arc::new(Routes::new(broker, servers.stacks, pages));
     let listener = Listener::new(tcp, tls, configuration, &routes);
     let watched = watched.and_files(&configuration.files);
     let reload = Reload::new(watched, shared, Arc::clone(&routes), servers.resources);
@@ -260,6 +284,9 @@ async fn run(
         servers = configuration.servers.len(),
         "the gateway is ready"
     );
+    if let Some(login) = &login {
+        login.offer_first_account(broker.clock().now()).await?;
+    }
     // The listener accepts until the broker has ended: meanwhile, `/readyz` and new requests get
     // 503.
     let stop = async {

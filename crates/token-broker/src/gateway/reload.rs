@@ -30,7 +30,7 @@ pub(super) struct Watched {
     /// Secrets, keys and certificates.
     files: Vec<PathBuf>,
     states: Vec<Option<FileState>>,
-    /// The settings that need a restart: all but the servers.
+    /// The settings that need a restart: all but the servers and the words for their scopes.
     fixed: Option<toml::Table>,
 }
 
@@ -85,6 +85,7 @@ fn states_of(files: &[PathBuf]) -> Vec<Option<FileState>> {
 fn without_servers(content: &[u8]) -> Option<toml::Table> {
     let mut table: toml::Table = std::str::from_utf8(content).ok()?.parse().ok()?;
     table.remove("server");
+    table.remove("scope");
     Some(table)
 }
 
@@ -196,4 +197,5 @@ impl Reload {
 }
 
 const BROKEN: &str = "a defect of this program interrupted it: restart the gateway";
-const NEEDS_RESTART: &str = "a setting outside of [[server]] has changed: restart the gateway";
+const NEEDS_RESTART: &str =
+    "a setting outside of [[server]] and [[scope]] has changed: restart the gateway";

@@ -26,7 +26,11 @@ pub(super) type Stack = <ServerLayer as Layer<Proxy>>::Service;
 pub(super) type Stacks = HashMap<Box<str>, Stack>;
 
 /// The current routes. Each request takes those of its time.
-pub(super) struct Routes(ArcSwap<Current>);
+pub(super) struct Routes {
+    current: ArcSwap<Current>,
+    /// Endpoints and pages of the gateway's own authorization server.
+    login: Router,
+}
 
 struct Current {
     /// Not in the router, which would put each request and response into boxes.
@@ -35,12 +39,14 @@ struct Current {
 }
 
 impl Routes {
-    pub(super) fn new(broker: &Broker, stacks: Stacks) -> Self {
-        Self(ArcSwap::from_pointee(Current { stacks, others: others(broker) }))
+    pub(super) fn new(broker: &Broker, stacks: Stacks, login: Router) -> Self {
+        let others = others(broker, login.clone());
+        Self { current: ArcSwap::from_pointee(Current { stacks, others }), login }
     }
 
     pub(super) fn replace(&self, broker: &Broker, stacks: Stacks) {
-        self.0.store(Arc::new(Current { stacks, others: others(broker) }));
+        let others = others(broker, self.login.clone());
+        self.current.store(Arc::new(Current { stacks, others }));
     }
 
     /// Responds to a request.
@@ -48,21 +54,21 @@ impl Routes {
         &self,
         request: Request<Incoming>,
     ) -> Result<Response<impl HttpBody<Data = Bytes, Error = BoxError> + use<>>, Infallible> {
-        let stack = self.0.load().stacks.get(request.uri().path()).cloned();
+        let stack = self.current.load().stacks.get(request.uri().path()).cloned();
         if let Some(stack) = stack {
             return Ok(stack.oneshot(request).await?.map(Either::Left));
         }
-        let others = self.0.load().others.clone();
+        let others = self.current.load().others.clone();
         Ok(others.oneshot(request).await?.map(Either::<_, Body>::Right))
     }
 }
 
-fn others(broker: &Broker) -> Router {
+fn others(broker: &Broker, login: Router) -> Router {
     let health = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .with_state(broker.clone());
-    broker.metadata_router().merge(health).fallback(not_found)
+    broker.metadata_router().merge(health).merge(login).fallback(not_found)
 }
 
 /// Responds 200 if a request would be let in, and 503 with the reason otherwise.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use token_broker_authority::{Authority, ProtectedServer};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
 use token_broker_sql::SqlStore;
 use token_broker_upstream::{
@@ -15,7 +16,7 @@ use token_broker_upstream::{
     StaticSecret, StoredGrants, TokenExchange,
 };
 use tower_token_broker::{
-    Broker,
+    Broker, Secret,
     exchange::{BoxProvideCredential, ExchangeLayer, Upstream},
     principal::{Resource, Scopes},
     resource_metadata::ResourceMetadata,
@@ -24,17 +25,19 @@ use tower_token_broker::{
 };
 
 use super::{
-    GatewayError, policy,
+    GatewayError, login, policy,
     routes::Stacks,
     tokens::{Verifier, origin, trial_issuer},
 };
-use crate::configuration::{self, Configuration, Credential, Network, Server};
+use crate::configuration::{self, Configuration, Credential, Network, Server, Tokens};
 
 /// The parts that all servers of a gateway share.
 pub(super) struct Shared {
     pub(super) broker: Broker,
     pub(super) grants: SqlStore,
     pub(super) verifier: Arc<Verifier>,
+    /// The gateway's own authorization server, if users sign in there.
+    pub(super) authority: Option<Authority<SqlStore>>,
     /// The policy of each server that there was, by its name and by where its requests go. It
     /// outlives a reload, so that open streams are judged by the new rules, and those to another
     /// upstream by none.
@@ -58,6 +61,8 @@ pub(super) struct Servers {
     /// The new rules of each server, by its name.
     rules: HashMap<String, Rules>,
     layers: Vec<ServerLayer>,
+    /// The servers of the gateway's own authorization server.
+    protected: Vec<ProtectedServer>,
 }
 
 /// The layers of one server.
@@ -88,7 +93,12 @@ impl Shared {
             }
         }
         let rules = prepared.into_iter().map(|prepared| (target(prepared.server), prepared.rules));
-        Ok(Servers { stacks, resources, rules: rules.collect(), layers })
+        let rules = rules.collect();
+        let protected = match &configuration.tokens {
+            Tokens::Login(login) => login::protected(configuration, login)?,
+            Tokens::Jwt { .. } | Tokens::Introspection { .. } | Tokens::Trial { .. } => Vec::new(),
+        };
+        Ok(Servers { stacks, resources, rules, layers, protected })
     }
 
     /// Puts the new rules into effect, also for open streams, and serves the new metadata. Servers
@@ -98,6 +108,9 @@ impl Shared {
             policy.replace(servers.rules.get(name).cloned().unwrap_or_default());
         }
         servers.layers.iter().for_each(BrokerLayer::publish_metadata);
+        if let Some(authority) = &self.authority {
+            authority.replace_servers(servers.protected.clone());
+        }
     }
 
     fn prepare<'a>(
@@ -154,9 +167,8 @@ impl Shared {
                 client()?,
             )),
             Credential::TokenExchange(at) => {
-                let issuer = trial_issuer(configuration)?;
                 let name = origin(&configuration.public_url);
-                let sign = move |claims: &str| issuer.sign_jwt(claims).map_err(|_| SignError);
+                let sign = signer(configuration, self.authority.clone())?;
                 BoxProvideCredential::new(TokenExchange::new(
                     broker,
                     Assertion::of_caller(&name, sign),
@@ -192,6 +204,25 @@ impl Shared {
     }
 }
 
+/// Returns what signs assertions about users of the gateway's own issuer.
+fn signer(
+    configuration: &Configuration,
+    authority: Option<Authority<SqlStore>>,
+) -> Result<impl Fn(&str) -> Result<Secret, SignError> + use<>, GatewayError> {
+    let trial = match authority {
+        Some(_) => None,
+        None => Some(trial_issuer(configuration)?),
+    };
+    Ok(move |claims: &str| {
+        let signed = match (&authority, &trial) {
+            (Some(authority), _) => authority.sign_jwt(claims),
+            (None, Some(issuer)) => issuer.sign_jwt(claims),
+            (None, None) => return Err(SignError),
+        };
+        signed.map_err(|_| SignError)
+    })
+}
+
 /// Returns what identifies a server and where its requests go. Secrets are not part of it.
 fn target(server: &Server) -> String {
     let Server { name, previous_names, upstream, network, credential, .. } = server;
@@ -199,7 +230,7 @@ fn target(server: &Server) -> String {
 }
 
 /// Returns the resources of a server with their paths: that of its name, and of each former name.
-fn names_of(
+pub(super) fn names_of(
     configuration: &Configuration,
     server: &Server,
 ) -> Result<Vec<(Resource, String)>, GatewayError> {

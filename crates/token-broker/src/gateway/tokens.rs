@@ -3,8 +3,12 @@
 use std::fs;
 
 use http::Uri;
-use token_broker_authority::issue::{Algorithm, Issuer, SigningKey, SigningKeys};
+use token_broker_authority::{
+    Authority,
+    issue::{Algorithm, Issuer, SigningKey, SigningKeys},
+};
 use token_broker_outbound::GuardedClient;
+use token_broker_sql::SqlStore;
 use tower_token_broker::{
     Broker, Secret,
     authenticate::{
@@ -30,6 +34,7 @@ impl Verifier {
         broker: &Broker,
         configuration: &Configuration,
         client: GuardedClient,
+        authority: Option<&Authority<SqlStore>>,
     ) -> Result<Self, GatewayError> {
         match &configuration.tokens {
             Tokens::Jwt { issuer, profile, key_set, algorithms } => {
@@ -48,6 +53,10 @@ impl Verifier {
             Tokens::Trial { .. } => {
                 let issuer = trial_issuer(configuration)?;
                 Ok(Self::Jwt(JwtVerifier::new(issuer.name(), issuer.keys())))
+            }
+            Tokens::Login(_) => {
+                let authority = authority.ok_or(GatewayError::NoTrial)?;
+                Ok(Self::Jwt(JwtVerifier::new(authority.issuer().as_str(), authority.keys())))
             }
         }
     }

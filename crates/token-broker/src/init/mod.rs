@@ -15,8 +15,16 @@ use tower_token_broker::Secret;
 
 use crate::escaped::escaped;
 
-/// The configuration that is written.
+/// The configuration that is written, with `ISSUER` in place of the section for tokens.
 const TEMPLATE: &str = include_str!("token-broker.toml");
+const LOGIN: &str = r#"# Users sign in at the gateway, and allow each client what it may do. `token-broker serve` prints a
+# link for the first account, `token-broker users add NAME` creates others.
+[login]
+kind = "local""#;
+const TRIAL: &str = r#"# Tokens for trials, from `token-broker tokens issue`.
+[tokens]
+kind = "trial"
+signing_key_file = "trial-signing.key""#;
 const CONFIGURATION: &str = "token-broker.toml";
 const STORE_KEY: &str = "token-broker.key";
 const SIGNING_KEY: &str = "trial-signing.key";
@@ -48,49 +56,79 @@ pub enum InitError {
     Random,
 }
 
-/// Writes `token-broker.toml`, `token-broker.key` and `trial-signing.key` to a folder, and returns
-/// what to do next. The keys are created with mode 0600. The folder is created if its parent
-/// exists.
+/// Where the tokens of clients come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the arguments of a command")]
+pub enum TokensFrom {
+    /// Users sign in at the gateway.
+    Login,
+    /// `token-broker tokens issue`.
+    Trial,
+}
+
+/// Writes `token-broker.toml` and `token-broker.key` to a folder, for trials also
+/// `trial-signing.key`, and returns what to do next. The keys are created with mode 0600. The
+/// folder is created if its parent exists.
 ///
 /// # Errors
 /// One of the files exists, or cannot be created. Then none of them is created.
-pub fn run(folder: &Path) -> Result<String, InitError> {
-    let paths = [CONFIGURATION, STORE_KEY, SIGNING_KEY].map(|name| folder.join(name));
-    if let Some(path) = paths.iter().find(|path| fs::symlink_metadata(path).is_ok()) {
-        return Err(InitError::Exists { path: path.clone() });
+pub fn run(folder: &Path, tokens: TokensFrom) -> Result<String, InitError> {
+    let issuer = match tokens {
+        TokensFrom::Login => LOGIN,
+        TokensFrom::Trial => TRIAL,
+    };
+    let template = TEMPLATE.replacen("ISSUER", issuer, 1);
+    let mut contents = vec![(STORE_KEY, store_key_line(), 0o600)];
+    if tokens == TokensFrom::Trial {
+        contents.push((SIGNING_KEY, signing_key_document()?, 0o600));
     }
-    let [configuration, store_key, signing_key] = &paths;
-    let contents = [
-        (store_key, store_key_line(), 0o600),
-        (signing_key, signing_key_document()?, 0o600),
-        (configuration, Secret::from_text(TEMPLATE.to_owned()), 0o644),
-    ];
+    // Last: with it, a gateway could start.
+    contents.push((CONFIGURATION, Secret::from_text(template), 0o644));
+    let mut paths = contents.iter().map(|(name, ..)| folder.join(name));
+    if let Some(path) = paths.find(|path| fs::symlink_metadata(path).is_ok()) {
+        return Err(InitError::Exists { path });
+    }
     create_folder(folder)?;
-    for (created, (path, content, mode)) in contents.iter().enumerate() {
-        if let Err(error) = create(path, content, *mode) {
+    for (created, (name, content, mode)) in contents.iter().enumerate() {
+        if let Err(error) = create(&folder.join(name), content, *mode) {
             let before = contents.iter().take(created);
             // Best effort: the error of the file that failed is what matters.
-            before.for_each(|(path, ..)| fs::remove_file(path).unwrap_or_default());
+            before.for_each(|(name, ..)| fs::remove_file(folder.join(name)).unwrap_or_default());
             return Err(error);
         }
     }
-    Ok(next_steps(configuration, store_key, signing_key))
+    Ok(next_steps(folder, tokens))
 }
 
-fn next_steps(configuration: &Path, store_key: &Path, signing_key: &Path) -> String {
+fn next_steps(folder: &Path, tokens: TokensFrom) -> String {
     let [file, store_key, signing_key] =
-        [configuration, store_key, signing_key].map(|path| escaped(path.display()));
-    format!(
+        [CONFIGURATION, STORE_KEY, SIGNING_KEY].map(|name| escaped(folder.join(name).display()));
+    let created = format!(
         "\
 Created
   {file}: the configuration; add your MCP servers
   {store_key}: encrypts the store; keep a copy elsewhere, the store cannot be read without it
-  {signing_key}: signs tokens for trials
-
+"
+    );
+    let (more, last) = match tokens {
+        TokensFrom::Login => (
+            String::new(),
+            "It prints a link for the first account. Clients find everything else at the URL of a \
+             server."
+                .to_owned(),
+        ),
+        TokensFrom::Trial => (
+            format!("  {signing_key}: signs tokens for trials\n"),
+            "  token-broker tokens issue --help".to_owned(),
+        ),
+    };
+    format!(
+        "\
+{created}{more}
 Next
   token-broker check --config {file}
   token-broker serve --config {file}
-  token-broker tokens issue --help"
+{last}"
     )
 }
 

@@ -9,14 +9,25 @@ use crate::configuration::{self, Tokens};
 fn the_files_are_a_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("broker");
-    let steps = run(&folder).unwrap();
-    for file in [CONFIGURATION, STORE_KEY, SIGNING_KEY] {
-        assert!(steps.contains(&folder.join(file).display().to_string()), "{steps}");
+    let trial = folder.join("trial");
+    for (folder, tokens) in [(&folder, TokensFrom::Login), (&trial, TokensFrom::Trial)] {
+        let steps = run(folder, tokens).unwrap();
+        let is_trial = tokens == TokensFrom::Trial;
+        for (file, is_written) in
+            [(CONFIGURATION, true), (STORE_KEY, true), (SIGNING_KEY, is_trial)]
+        {
+            let path = folder.join(file);
+            assert_eq!(path.exists(), is_written, "{file}");
+            assert_eq!(steps.contains(&path.display().to_string()), is_written, "{steps}");
+        }
+        let loaded = configuration::read(&folder.join(CONFIGURATION), []);
+        let configuration = loaded.map_err(|error| error.to_string()).unwrap().configuration;
+        match tokens {
+            TokensFrom::Login => assert!(matches!(configuration.tokens, Tokens::Login(_))),
+            TokensFrom::Trial => assert!(matches!(configuration.tokens, Tokens::Trial { .. })),
+        }
+        assert_eq!(configuration.servers.len(), 0);
     }
-    let loaded = configuration::read(&folder.join(CONFIGURATION), []).map_err(|e| e.to_string());
-    let configuration = loaded.map(|loaded| loaded.configuration).unwrap();
-    assert!(matches!(configuration.tokens, Tokens::Trial { .. }));
-    assert_eq!(configuration.servers.len(), 0);
 }
 
 #[test]
@@ -24,7 +35,7 @@ fn keys_are_random_and_private() {
     let mut keys = HashSet::new();
     for _ in 0..4 {
         let folder = tempfile::tempdir().unwrap();
-        let steps = run(folder.path()).unwrap();
+        let steps = run(folder.path(), TokensFrom::Trial).unwrap();
         let line = fs::read_to_string(folder.path().join(STORE_KEY)).unwrap();
         let octets = line.clone().into_bytes();
         assert_eq!(KeyRing::parse(&line).unwrap().key_ids().count(), 1);
@@ -55,7 +66,7 @@ fn an_existing_file_is_never_overwritten() {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join(name);
             make(&path);
-            let error = run(folder.path()).unwrap_err();
+            let error = run(folder.path(), TokensFrom::Trial).unwrap_err();
             assert!(matches!(&error, InitError::Exists { path: of } if *of == path), "{kind}");
             assert!(error.to_string().contains(name), "{error}");
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "{kind} {name}");
@@ -66,9 +77,9 @@ fn an_existing_file_is_never_overwritten() {
     }
     // A second run is refused by the files of the first.
     let folder = tempfile::tempdir().unwrap();
-    run(folder.path()).unwrap();
+    run(folder.path(), TokensFrom::Trial).unwrap();
     let key = fs::read(folder.path().join(STORE_KEY)).unwrap();
-    assert!(run(folder.path()).is_err());
+    assert!(run(folder.path(), TokensFrom::Trial).is_err());
     assert_eq!(fs::read(folder.path().join(STORE_KEY)).unwrap(), key);
 }
 
@@ -78,7 +89,7 @@ fn a_folder_that_cannot_be_created_is_named() {
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
     for path in [file.clone(), folder.path().join("a/b")] {
-        let error = run(&path).unwrap_err();
+        let error = run(&path, TokensFrom::Trial).unwrap_err();
         assert!(matches!(error, InitError::NotCreated { .. }), "{error}");
     }
 }
@@ -93,10 +104,11 @@ fn uncommented(text: &str) -> String {
 #[test]
 fn the_samples_of_the_template_load() {
     let folder = tempfile::tempdir().unwrap();
-    run(folder.path()).unwrap();
+    run(folder.path(), TokensFrom::Login).unwrap();
     let path = folder.path().join(CONFIGURATION);
-    let mut with_servers = TEMPLATE.to_owned();
-    for sample in TEMPLATE.split("# [[server]]\n").skip(1) {
+    let template = fs::read_to_string(&path).unwrap();
+    let mut with_servers = template.clone();
+    for sample in template.split("# [[server]]\n").skip(1) {
         let sample = sample.split("\n\n").next().unwrap();
         with_servers.push_str(&format!("\n[[server]]\n{}", uncommented(sample)));
     }
@@ -110,7 +122,7 @@ fn the_samples_of_the_template_load() {
         loaded.configuration.servers.iter().map(|server| server.upstream.to_string()).collect();
     assert_eq!(upstreams, ["https://mcp.search.example/mcp", "http://127.0.0.1:9000/mcp"]);
 
-    let (before, rest) = TEMPLATE.split_once("[tokens]\n").unwrap();
+    let (before, rest) = template.split_once("[login]\n").unwrap();
     let (_, jwt) = rest.split_once("# [tokens]\n").unwrap();
     let (jwt, _) = jwt.split_once("\n\n").unwrap();
     fs::write(&path, format!("{before}[tokens]\n{}", uncommented(jwt))).unwrap();

@@ -50,7 +50,7 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let setup = Self { folder, address, upstream, store: store.to_owned() };
-        let done = setup.run(&["init", "."]);
+        let done = setup.run(&["init", ".", "--trial"]);
         assert!(done.status.success(), "{}", text(&done.stderr));
         fs::write(setup.path("crm.key"), format!("{SECRET}\n")).unwrap();
         protect(&setup.path("crm.key"));

@@ -64,8 +64,8 @@ impl Checks<'_> {
                 self.only_for_oauth(section, "token_exchange");
                 let tokens = document.tokens.value().and_then(|tokens| tokens.kind.value());
                 if tokens.is_some_and(|tokens| *tokens != TokensKind::Trial) {
-                    let problem = "the kind `token_exchange` requires `kind = \"trial\"` in \
-                                   `[tokens]` for now";
+                    let problem = "the kind `token_exchange` requires `[login]`, or `kind = \
+                                   \"trial\"` in `[tokens]`";
                     let remedy = "use another kind of credential: the gateway signs assertions \
                                   about users of its own issuer only";
                     self.fail(kind.at, problem, remedy);

@@ -4,6 +4,7 @@ mod audit;
 mod credential;
 mod files;
 mod gateway;
+mod login;
 mod names;
 mod network;
 mod placeholder;
@@ -46,7 +47,7 @@ pub(super) fn check(
 ) -> Option<Configuration> {
     let mut checks = Checks { file, folder, problems, files: Vec::new(), paths: Vec::new() };
     let gateway = checks.gateway(document);
-    let tokens = document.tokens.as_located().and_then(|tokens| checks.tokens(tokens));
+    let tokens = checks.issuer_of_tokens(document);
     let servers = checks.servers(document);
     checks.shared_files();
     let files = checks.paths;

@@ -1,6 +1,7 @@
 //! The configuration file as it is written. The descriptions here are those of the JSON Schema and
 //! of `docs/configuration.md`.
 
+mod login;
 mod server;
 mod tokens;
 
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(crate) use self::{
+    login::{Client, Login, Scope},
     server::{ClientAuthentication, Credential, CredentialKind, Rule, Server},
     tokens::{Algorithm, Profile, Tokens, TokensKind},
 };
@@ -16,7 +18,7 @@ use super::key::{Key, Located, SecretText};
 /// Configuration of the gateway.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("required" = ["public_url", "listen", "store", "audit", "tokens"]))]
+#[schemars(extend("required" = ["public_url", "listen", "store", "audit"]))]
 pub(crate) struct Document {
     /// URL under which clients reach the gateway: `https://` and a host, without a path. `http://`
     /// only for `127.0.0.1`, `[::1]` and `localhost`.
@@ -33,8 +35,11 @@ pub(crate) struct Document {
     pub(crate) tls: Key<Tls>,
     pub(crate) store: Key<Store>,
     pub(crate) audit: Key<Audit>,
+    pub(crate) login: Key<Login>,
     pub(crate) tokens: Key<Tokens>,
     pub(crate) log: Key<Log>,
+    pub(crate) client: Key<Vec<Located<Client>>>,
+    pub(crate) scope: Key<Vec<Located<Scope>>>,
     pub(crate) server: Key<Vec<Located<Server>>>,
 }
 

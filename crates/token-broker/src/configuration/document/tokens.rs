@@ -7,7 +7,7 @@ use super::super::key::{Key, Located, SecretText};
 
 /// Tokens that clients present. `jwt` are those of an identity provider, verified by its keys.
 /// `introspection` are those of an identity provider that verifies each (RFC 7662). `trial` are
-/// issued by `token-broker tokens issue`, for trials.
+/// issued by `token-broker tokens issue`, for trials. Either this section or `[login]`.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["kind"]))]

@@ -11,8 +11,20 @@ use super::{
 pub(super) const EXAMPLE: &str = include_str!("example.toml");
 
 /// The order of the sections: that of the example.
-const ORDER: &[&str] =
-    &["", "tls", "store", "audit", "tokens", "log", "server", "server.credential", "server.allow"];
+const ORDER: &[&str] = &[
+    "",
+    "tls",
+    "store",
+    "audit",
+    "login",
+    "client",
+    "scope",
+    "tokens",
+    "log",
+    "server",
+    "server.credential",
+    "server.allow",
+];
 
 /// Returns `docs/configuration.md`.
 pub(super) fn reference() -> String {

@@ -73,7 +73,7 @@ impl Fixture {
             fixture.write(name, content, mode);
         }
         fs::create_dir(fixture.path().join("a-folder")).unwrap();
-        init::run(&fixture.path().join("init")).unwrap();
+        init::run(&fixture.path().join("init"), init::TokensFrom::Trial).unwrap();
         for (from, to) in
             [("token-broker.key", "token-broker.key"), ("trial-signing.key", "signing.key")]
         {
