@@ -122,7 +122,7 @@ pub struct Login {
     pub has_client_documents: bool,
     /// Known clients.
     pub clients: Vec<ConfiguredClient>,
-    /// What scopes allow, in words.
+    /// Descriptions of what scopes allow, by their names.
     pub scope_texts: Vec<(String, String)>,
 }
 

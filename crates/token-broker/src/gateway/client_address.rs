@@ -9,8 +9,8 @@ use ipnet::IpNet;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Returns the address that a request came from: that of the connection, unless it is one of the
-/// trusted proxies. Then it is the last address in `X-Forwarded-For` that is none of them. What
-/// stands before was sent by the client, and counts for nothing.
+/// trusted proxies. Then it is the last address in `X-Forwarded-For` that is none of them. The
+/// entries before it were sent by the client, and count for nothing.
 pub(super) fn client_address(
     peer: SocketAddr,
     headers: &HeaderMap,
@@ -94,7 +94,7 @@ mod tests {
             // No proxy.
             ("192.0.2.7", &["198.51.100.1"][..], "192.0.2.7"),
             ("127.0.0.1", &["198.51.100.1"], "127.0.0.1"),
-            // What the client sent stands first.
+            // What the client sent is first.
             ("10.0.0.5", &["198.51.100.1, 192.0.2.7"], "192.0.2.7"),
             ("10.0.0.5", &["198.51.100.1", "192.0.2.7, 10.0.0.6"], "192.0.2.7"),
             ("10.0.0.5", &["10.0.0.9, 192.0.2.7"], "192.0.2.7"),

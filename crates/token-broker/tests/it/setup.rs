@@ -37,7 +37,11 @@ pub(crate) struct Setup {
     pub(crate) upstream: ScriptedServer,
     /// The URL of the store.
     pub(crate) store: String,
+    /// The section on where tokens come from.
+    pub(crate) issuer: String,
 }
+
+const TRIAL: &str = "[tokens]\nkind = \"trial\"\nsigning_key_file = \"trial-signing.key\"";
 
 impl Setup {
     /// Initializes a folder by the command, and names an upstream with these rules.
@@ -49,7 +53,8 @@ impl Setup {
     pub(crate) async fn on(store: &str, upstream: ScriptedServer) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let setup = Self { folder, address, upstream, store: store.to_owned() };
+        let (store, issuer) = (store.to_owned(), TRIAL.to_owned());
+        let setup = Self { folder, address, upstream, store, issuer };
         let done = setup.run(&["init", ".", "--trial"]);
         assert!(done.status.success(), "{}", text(&done.stderr));
         fs::write(setup.path("crm.key"), format!("{SECRET}\n")).unwrap();
@@ -58,13 +63,20 @@ impl Setup {
         setup
     }
 
+    /// Lets users sign in at the gateway, with these keys.
+    pub(crate) fn with_login(mut self, keys: &str) -> Self {
+        self.issuer = format!("[login]\nkind = \"local\"\n{keys}");
+        self.configure("get_*", "");
+        self
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a configuration whose server allows these tools, and has this text at its end.
     pub(crate) fn configure(&self, tools: &str, more: &str) {
-        let Self { address, upstream, store, .. } = self;
+        let Self { address, upstream, store, issuer, .. } = self;
         let upstream = upstream.url("/mcp");
         let text = format!(
             r#"public_url = "http://{address}"
@@ -78,9 +90,7 @@ key_file = "token-broker.key"
 folder = "audit"
 writer = "gateway"
 
-[tokens]
-kind = "trial"
-signing_key_file = "trial-signing.key"
+{issuer}
 
 [log]
 format = "json"

@@ -92,7 +92,7 @@ pub(crate) struct Scope {
     /// Name, as in `scope` of the rules.
     #[schemars(example = &"github:read")]
     pub(crate) name: Key<String>,
-    /// What it allows.
+    /// Description of what it allows.
     #[schemars(example = &"read your repositories and issues")]
     pub(crate) text: Key<String>,
 }

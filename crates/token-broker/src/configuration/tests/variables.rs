@@ -103,7 +103,6 @@ fn t325_variables_that_name_no_key_are_refused() {
         "TOKEN_BROKER__SERVER__UPSTREAM",
         "TOKEN_BROKER__SERVER__GITHUB__ALLOW__TOOLS",
         "TOKEN_BROKER__SERVER__GITHUB__CREDENTIAL__PASSWORD",
-        "TOKEN_BROKER__LOGIN__KIND",
         "TOKEN_BROKER__REQURE_PKCE",
     ] {
         let error = fixture.load_with(BASE, &[(name, "Zq7-value")]).err().unwrap();
