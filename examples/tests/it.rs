@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
     sync::mpsc,
@@ -14,6 +14,7 @@ use std::{
 };
 
 use token_broker_grpc::{Revision, mcp::v1::mcp_client::McpClient};
+use token_broker_tests::person::{App, Browser};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower_token_broker::audit::verify::{End, Verification};
@@ -220,6 +221,35 @@ fn axum_router_has_a_policy_for_each_route() {
     assert_eq!(of("/api"), (1, 2), "{audit}");
     assert_eq!(count(&audit, &[r#""kind":"result""#]), 9, "{audit}");
     assert_eq!(count(&audit, &[r#""kind":"result""#, r#""peer":"127.0.0.1:"#]), 9, "{audit}");
+}
+
+/// A person creates the first account by the link, and a client that registers itself obtains what
+/// the person allows.
+#[tokio::test]
+async fn authority_in_your_router_signs_in_and_asks_for_consent() {
+    const PASSWORD: &str = "seven blue lamps on a wall";
+    let example = Example::start(env!("CARGO_BIN_EXE_authority_in_your_router"), 3);
+    let address: SocketAddr = example.authority().parse().unwrap();
+    let link = example.printed("LINK").to_owned();
+    let target = link.strip_prefix(&format!("http://{address}")).unwrap();
+    let mut browser = Browser::at(address);
+    let page = browser.open(target).await;
+    browser.submit(&page, &[("user", "ada"), ("password", PASSWORD)]).await;
+    let app = App::register(address, "Editor").await;
+    let page = browser.sign_in(&app.authorization("contacts"), "ada", PASSWORD).await;
+    assert!(page.has("read your contacts") && page.has("create contacts"), "{}", page.text());
+    let tokens = app.connect(&mut browser, "contacts", ("ada", PASSWORD)).await;
+    let call = |tool: &str| example.call("/contacts/mcp", &tokens.access, tool);
+    assert!(call("get_contact").1.contains("get_contact done"));
+    assert!(call("create_contact").1.contains("create_contact done"));
+    assert!(call("delete_contact").1.contains("-32602"));
+    app.revoke(&tokens.refresh).await;
+    assert_eq!(call("get_contact").0, 401);
+    let audit = example.stop();
+    for kind in ["first_account", "client_registered", "consent", "token_issued", "family_ended"] {
+        assert_eq!(count(&audit, &[&format!(r#""kind":"{kind}""#)]), 1, "{kind} {audit}");
+    }
+    assert!(!audit.contains(&tokens.access) && !audit.contains(&tokens.refresh));
 }
 
 #[test]

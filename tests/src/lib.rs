@@ -13,6 +13,7 @@ pub mod harness;
 pub mod ledger;
 pub mod logs;
 pub mod marker_scan;
+pub mod person;
 pub mod polls;
 pub mod token_endpoint;
 pub mod upstream;

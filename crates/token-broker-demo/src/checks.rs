@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     scenario::Marks,
     setup::OPERATORS_SCOPES,
+    sign_in::TOKEN_PATH,
     upstream::{Seen, fingerprint},
 };
 
@@ -243,8 +244,11 @@ impl Logs<'_> {
             .split("\r\n")
             .filter(|line| {
                 let mut words = line.rsplitn(3, ' ');
+                // The authorization server has records of other kinds.
                 let is_http = words.next() == Some("HTTP/1.1")
-                    && words.next().is_some_and(|target| target.starts_with('/'));
+                    && words
+                        .next()
+                        .is_some_and(|target| target.starts_with('/') && target != TOKEN_PATH);
                 is_http
                     && words.next().is_some_and(|rest| {
                         ["POST", "GET", "DELETE"].iter().any(|method| rest.ends_with(method))

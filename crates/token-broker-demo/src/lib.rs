@@ -2,15 +2,17 @@
 //! configuration.
 //!
 //! It starts two upstreams, each with an authorization server of its own, and the broker in front
-//! of them, with the real layers. The client first holds the upstream's own token, then a broker
-//! token. The checks read the upstreams' logs, the audit file and the bytes on the client's
-//! connections. `docs/demo.md` describes the object that `--json` prints.
+//! of them, with the real layers and its own authorization server, where a user signs in and allows
+//! the client. The client first holds the upstream's own token, then a broker token. The checks
+//! read the upstreams' logs, the audit file and the bytes on the client's connections.
+//! `docs/demo.md` describes the object that `--json` prints.
 
 mod checks;
 mod raw_http;
 mod report;
 mod scenario;
 mod setup;
+mod sign_in;
 mod upstream;
 mod wiretap;
 

@@ -80,16 +80,44 @@ impl Request<'_> {
     }
 }
 
-/// Posts a form without credentials.
-pub(crate) async fn post_form(to: SocketAddr, path: &str, form: &str) -> io::Result<()> {
+/// Sends a form, or a GET request without one, with these header fields.
+pub(crate) async fn exchange(
+    to: SocketAddr,
+    target: &str,
+    fields: &[(&str, String)],
+    form: Option<&str>,
+) -> io::Result<Response> {
+    let (method, body) = form.map_or(("GET", ""), |form| ("POST", form));
+    let fields: String =
+        fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let text = format!(
-        "POST {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\
-         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
-        form.len()
+        "{method} {target} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n{fields}\
+         content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
     );
     let mut socket = TcpStream::connect(to).await?;
     socket.write_all(text.as_bytes()).await?;
-    socket.read_to_end(&mut Vec::new()).await.map(drop)
+    let mut bytes = Vec::new();
+    tokio::time::timeout(TIMEOUT, socket.read_to_end(&mut bytes))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
+    Ok(read(bytes))
+}
+
+impl Response {
+    /// Returns the values of a header field.
+    pub(crate) fn headers<'r>(&'r self, name: &'r str) -> impl Iterator<Item = &'r str> {
+        let head = self.text.split("\r\n\r\n").next().unwrap_or_default();
+        head.lines().filter_map(move |line| {
+            let (field, value) = line.split_once(": ")?;
+            field.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+
+    /// Returns the first value of a header field.
+    pub(crate) fn header<'r>(&'r self, name: &'r str) -> Option<&'r str> {
+        self.headers(name).next()
+    }
 }
 
 fn read(bytes: Vec<u8>) -> Response {

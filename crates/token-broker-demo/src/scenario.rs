@@ -124,7 +124,11 @@ impl Steps {
         sabotage: Option<Sabotage>,
     ) -> Result<(String, String, String), DemoError> {
         let crm = &setup.crm;
-        let reader = setup.token(crm, "crm:read")?;
+        let reader = setup.token(crm, "crm:read").await?;
+        self.step(
+            "requests access with crm:read; alice signs in with her browser, and allows it",
+            "a broker token".to_owned(),
+        );
         let client = connect(&setup.url(crm), &reader).await?;
         let tools =
             client.list_tools(None::<PaginatedRequestParams>).await.map_err(DemoError::new)?;
@@ -138,16 +142,22 @@ impl Steps {
         self.step("calls create_contact", refused);
         drop(client.cancel().await);
 
-        let writer = setup.token(crm, "crm:read crm:write")?;
+        let writer = setup.token(crm, "crm:read crm:write").await?;
         let client = connect(&setup.url(crm), &writer).await?;
         let created = call(&client, "create_contact").await;
-        self.step("obtains a token with that scope, and calls create_contact", created);
+        self.step(
+            "requests access with that scope, too, which alice allows, and calls create_contact",
+            created,
+        );
         drop(client.cancel().await);
 
-        let greedy = setup.token(crm, EVERY_SCOPE)?;
+        let greedy = setup.token(crm, EVERY_SCOPE).await?;
         let client = connect(&setup.url(crm), &greedy).await?;
         let called = call(&client, "get_contact").await;
-        self.step("obtains a token with every scope, and calls get_contact", called);
+        self.step(
+            "requests access with every scope, which alice allows, and calls get_contact",
+            called,
+        );
 
         crm.expire_access_tokens();
         marks.crm_expired = crm.log().len();
@@ -178,7 +188,7 @@ impl Steps {
             format!("{} at the upstream, {} at the other server", stolen.status, elsewhere.status);
         self.step("uses its broker token at the upstream itself, and at the other server", result);
 
-        let ticketed = setup.token(&setup.tickets, "crm:read")?;
+        let ticketed = setup.token(&setup.tickets, "crm:read").await?;
         let tickets = Request {
             to: setup.wire.address(),
             path: "/tickets/mcp",
@@ -309,7 +319,7 @@ async fn crowd(
 ) -> usize {
     if sabotage == Some(Sabotage::RefreshFromElsewhere) {
         let form = "grant_type=refresh_token&refresh_token=another";
-        drop(raw_http::post_form(crm.address(), "/token", form).await);
+        drop(raw_http::exchange(crm.address(), "/token", &[], Some(form)).await);
     }
     let calls: Vec<_> = (0..CROWD)
         .map(|_| {

@@ -4,11 +4,16 @@ use std::path::{Path, PathBuf};
 
 use axum::{Router, http::HeaderValue, middleware::map_response, response::Response};
 use tempfile::TempDir;
-use token_broker_authority::issue::{Algorithm, Issuer, Mint, SigningKeys};
+use token_broker_authority::{
+    Authority, IssuerUrl, ProtectedServer,
+    client::ConfiguredClient,
+    pages::Site,
+    sign_in::{BrowserPages, BrowserPagesOptions},
+};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_store::{Account, Grant, GrantKey, MemoryGrants};
+use token_broker_store::{Account, Grant, GrantKey, MemoryGrants, authority::MemoryAuthority};
 use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Mutex};
 use tower_token_broker::{
     Broker, Secret,
     audit::JsonLines,
@@ -22,6 +27,7 @@ use tower_token_broker::{
 
 use crate::{
     DemoError, Sabotage,
+    sign_in::{self, Browser, CLIENT_ID as DEMO_CLIENT, REDIRECT_URI},
     upstream::{CLIENT_ID, Connected, Upstream},
     wiretap::Wiretap,
 };
@@ -40,7 +46,8 @@ pub(crate) struct Setup {
     pub(crate) broker: Broker,
     /// Servers next to the broker, which end with the runtime.
     pub(crate) tasks: Tasks,
-    issuer: Issuer,
+    alice: User,
+    browser: Mutex<Browser>,
     folder: TempDir,
 }
 
@@ -73,9 +80,11 @@ impl Setup {
         let origin = format!("http://{}", public.local_addr()?);
         let wire = Wiretap::start(public, inside.local_addr()?, &tasks)?;
 
-        let issuer =
-            Issuer::new(&origin, SigningKeys::generate(Algorithm::Es256).map_err(DemoError::new)?);
-        let mut router = Router::new();
+        let browser = Browser::new(inside.local_addr()?, origin.clone());
+        let store = MemoryAuthority::new();
+        let alice = User::new(&*origin, &*sign_in::create_alice(&store).await?);
+        let authority = authority(&broker, &origin, &store, [&crm, &tickets]).await?;
+        let mut router = Router::new().merge(pages(&broker, &origin, &store, &authority)?);
         for upstream in [&crm, &tickets] {
             let path = format!("/{}/mcp", upstream.name());
             let audience = match sabotage {
@@ -86,9 +95,9 @@ impl Setup {
             let layer = broker
                 .protect(&format!("{origin}{audience}"))
                 .mounted_at(&path)
-                .authenticate(JwtVerifier::new(&origin, issuer.keys()))
+                .authenticate(JwtVerifier::new(&origin, authority.keys()))
                 .scope_filter(policy(sabotage))
-                .exchange(grants(&broker, upstream, &origin, &guard, sabotage)?)
+                .exchange(grants(&broker, upstream, &alice, &guard, sabotage)?)
                 .build()
                 .map_err(DemoError::new)?;
             let proxy = Proxy::new(&guard).map_err(DemoError::new)?;
@@ -100,15 +109,14 @@ impl Setup {
             router = leaking(router, crm.clone());
         }
         drop(tasks.spawn("demo-broker", async move { axum::serve(inside, router).await }));
-        Ok(Self { crm, tickets, wire, broker, tasks, issuer, folder })
+        let browser = Mutex::new(browser);
+        Ok(Self { crm, tickets, wire, broker, tasks, alice, browser, folder })
     }
 
-    /// Issues a broker token for alice at one server.
-    pub(crate) fn token(&self, server: &Upstream, scopes: &str) -> Result<String, DemoError> {
-        let resource = Resource::parse(&self.url(server)).map_err(DemoError::new)?;
-        let scopes = Scopes::parse(scopes).map_err(DemoError::new)?;
-        let mint = Mint::for_user("alice").client("demo-client").resource(&resource).scopes(scopes);
-        Ok(self.issuer.mint(mint).map_err(DemoError::new)?.into_text())
+    /// Lets alice allow the client these scopes at one server, and returns its broker token.
+    pub(crate) async fn token(&self, server: &Upstream, scopes: &str) -> Result<String, DemoError> {
+        let code = self.browser.lock().await.allow(&self.url(server), scopes).await?;
+        sign_in::redeem(self.wire.address(), &code).await
     }
 
     /// Returns the URL of a server for clients.
@@ -122,7 +130,7 @@ impl Setup {
 
     /// Returns alice as a revocation target.
     pub(crate) fn alice(&self) -> RevocationTarget {
-        RevocationTarget::User(User::new(self.issuer.name(), "alice"))
+        RevocationTarget::User(self.alice.clone())
     }
 
     /// Returns all tokens for one server as a revocation target.
@@ -130,6 +138,44 @@ impl Setup {
         let resource = Resource::parse(&self.url(server)).map_err(DemoError::new)?;
         Ok(RevocationTarget::Server(resource))
     }
+}
+
+/// Starts the broker's own authorization server.
+async fn authority(
+    broker: &Broker,
+    origin: &str,
+    store: &MemoryAuthority,
+    servers: [&Upstream; 2],
+) -> Result<Authority<MemoryAuthority>, DemoError> {
+    let issuer = IssuerUrl::parse(origin).map_err(DemoError::new)?;
+    let client = ConfiguredClient::new(DEMO_CLIENT, [REDIRECT_URI]).map_err(DemoError::new)?;
+    let mut builder =
+        Authority::builder(broker, issuer, store.clone()).client(client.name("Demo client"));
+    for server in servers {
+        let resource = Resource::parse(&format!("{origin}/{}/mcp", server.name()));
+        let scopes = Scopes::parse(EVERY_SCOPE).map_err(DemoError::new)?;
+        let resource = resource.map_err(DemoError::new)?;
+        builder = builder.server(ProtectedServer::new(resource, server.name(), scopes));
+    }
+    builder.start().await.map_err(DemoError::new)
+}
+
+/// Returns the routes of the authorization server and of its pages.
+fn pages(
+    broker: &Broker,
+    origin: &str,
+    store: &MemoryAuthority,
+    authority: &Authority<MemoryAuthority>,
+) -> Result<Router, DemoError> {
+    let site = Site::new(origin).map_err(DemoError::new)?;
+    let pages = BrowserPages::new(
+        broker,
+        (site, origin),
+        (store.clone(), authority.clone()),
+        authority.pending().clone(),
+        BrowserPagesOptions::default(),
+    );
+    Ok(pages.router().merge(authority.router(pages)))
 }
 
 fn policy(sabotage: Option<Sabotage>) -> Rules {
@@ -152,7 +198,7 @@ fn policy(sabotage: Option<Sabotage>) -> Rules {
 fn grants(
     broker: &Broker,
     upstream: &Upstream,
-    issuer: &str,
+    alice: &User,
     guard: &Guard,
     sabotage: Option<Sabotage>,
 ) -> Result<StoredGrants<MemoryGrants>, DemoError> {
@@ -168,8 +214,7 @@ fn grants(
     let target = Target::parse(upstream.name(), &upstream.mcp_url()).map_err(DemoError::new)?;
     let store = MemoryGrants::new();
     // The user as broker tokens name her: issuer and subject.
-    let key =
-        GrantKey::new(User::new(issuer, "alice"), upstream.name(), Account::default_account());
+    let key = GrantKey::new(alice.clone(), upstream.name(), Account::default_account());
     let id = GrantId::new(&format!("{}-alice", upstream.name()));
     let grant = Grant::new(id, key, &upstream.issuer()).granted(all);
     store.insert(grant.refresh_token(Secret::from_text(refresh_token))).map_err(DemoError::new)?;

@@ -169,7 +169,7 @@ pub(crate) enum UsersCommand {
     },
     /// Refuse all requests of a user, and cut open streams, until `unblock`
     Block {
-        /// The user's subject, as in the records (`sub`; with Okta, `uid`), or the name of an account
+        /// The user's subject, as in the records (`sub`; with Okta, `uid`), or the account's name
         #[arg(allow_hyphen_values = true)]
         subject: String,
         #[command(flatten)]
@@ -177,7 +177,7 @@ pub(crate) enum UsersCommand {
     },
     /// Let a blocked user in again
     Unblock {
-        /// The user's subject, as in the records (`sub`; with Okta, `uid`), or the name of an account
+        /// The user's subject, as in the records (`sub`; with Okta, `uid`), or the account's name
         #[arg(allow_hyphen_values = true)]
         subject: String,
         #[command(flatten)]
@@ -234,7 +234,7 @@ pub(crate) enum GrantsCommand {
     },
     /// Store a grant that was obtained elsewhere
     Add {
-        /// The user's subject, as in the records (`sub`; with Okta, `uid`), or the name of an account
+        /// The user's subject, as in the records (`sub`; with Okta, `uid`), or the account's name
         #[arg(long, allow_hyphen_values = true)]
         user: String,
         /// The server
@@ -294,7 +294,7 @@ pub(crate) enum TokensCommand {
         /// All tokens of a client that were issued until now
         #[arg(long, group = "target", value_name = "CLIENT_ID", allow_hyphen_values = true)]
         client: Option<String>,
-        /// All tokens of a user that were issued until now, by subject or by the name of the account
+        /// All tokens of a user that were issued until now, by subject or account name
         #[arg(long, group = "target", value_name = "SUBJECT", allow_hyphen_values = true)]
         user: Option<String>,
         /// All tokens that were issued until now

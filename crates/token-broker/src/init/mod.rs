@@ -17,11 +17,13 @@ use crate::escaped::escaped;
 
 /// The configuration that is written, with `ISSUER` in place of the section for tokens.
 const TEMPLATE: &str = include_str!("token-broker.toml");
-const LOGIN: &str = r#"# Users sign in at the gateway, and allow each client what it may do. `token-broker serve` prints a
+const LOGIN: &str = r#"
+# Users sign in at the gateway, and allow each client what it may do. `token-broker serve` prints a
 # link for the first account, `token-broker users add NAME` creates others.
 [login]
 kind = "local""#;
-const TRIAL: &str = r#"# Tokens for trials, from `token-broker tokens issue`.
+const TRIAL: &str = r#"
+# Tokens for trials, from `token-broker tokens issue`.
 [tokens]
 kind = "trial"
 signing_key_file = "trial-signing.key""#;
@@ -77,7 +79,7 @@ pub fn run(folder: &Path, tokens: TokensFrom) -> Result<String, InitError> {
         TokensFrom::Login => LOGIN,
         TokensFrom::Trial => TRIAL,
     };
-    let template = TEMPLATE.replacen("ISSUER", issuer, 1);
+    let template = TEMPLATE.replacen("ISSUER", issuer.trim_start(), 1);
     let mut contents = vec![(STORE_KEY, store_key_line(), 0o600)];
     if tokens == TokensFrom::Trial {
         contents.push((SIGNING_KEY, signing_key_document()?, 0o600));

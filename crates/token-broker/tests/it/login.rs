@@ -2,11 +2,15 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use token_broker_tests::{marker_scan::Scan, upstream::ScriptedServer, wire};
+use token_broker_tests::{
+    marker_scan::Scan,
+    person::{App, Browser, Tokens},
+    upstream::ScriptedServer,
+    wire,
+};
 
 use crate::{
     gateway::items,
-    person::{App, Browser, Tokens},
     postgres,
     setup::{SECRET, Serving, Setup, protect, text},
 };
@@ -216,9 +220,9 @@ async fn the_link_for_the_first_account_works_once() {
 async fn nobody_signs_in_again_after_a_restart_new_keys_or_a_restored_backup() {
     let mut story = Story::begin().await;
     let mut browser = story.browser();
-    let first = story.app.connect(&mut browser, "crm", ("alice", PASSWORD)).await;
-    let mut tokens = Tokens { access: first.access, refresh: first.refresh };
-    let changes: [(&str, &dyn Fn(&Setup)); 4] = [
+    let mut tokens = story.app.connect(&mut browser, "crm", ("alice", PASSWORD)).await;
+    type Change<'a> = (&'a str, &'a dyn Fn(&Setup));
+    let changes: [Change<'_>; 4] = [
         ("restart", &|_| {}),
         ("new key of the store", &|setup| {
             let old = fs::read_to_string(setup.path("token-broker.key")).unwrap();

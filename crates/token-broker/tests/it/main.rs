@@ -8,7 +8,6 @@ mod documents;
 mod gateway;
 mod login;
 mod overload;
-mod person;
 mod postgres;
 mod processes;
 mod setup;

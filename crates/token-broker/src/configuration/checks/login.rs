@@ -180,7 +180,9 @@ impl Checks<'_> {
             };
             match (secret, key_set) {
                 (Some(secret), None) => client.secret(secret),
-                (None, Some((_, keys))) => client.private_key_jwt(&String::from_utf8_lossy(&keys)),
+                (None, Some((_, keys))) => {
+                    client.private_key_jwt(&String::from_utf8(keys).unwrap_or_default())
+                }
                 (None, None) => Ok(client),
                 (Some(_), Some(_)) => Err(ConfiguredClientError::Secret),
             }

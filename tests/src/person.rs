@@ -5,31 +5,34 @@ use std::{collections::BTreeMap, fmt::Write as _, net::SocketAddr};
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use token_broker_tests::wire::{self, RawResponse};
+
+use crate::wire::{self, RawResponse};
 
 /// A browser: its cookies.
-pub(crate) struct Browser {
+#[derive(Debug)]
+pub struct Browser {
     address: SocketAddr,
     cookies: BTreeMap<String, String>,
 }
 
 impl Browser {
-    pub(crate) fn at(address: SocketAddr) -> Self {
+    /// Creates a browser for a gateway at this address.
+    pub fn at(address: SocketAddr) -> Self {
         Self { address, cookies: BTreeMap::new() }
     }
 
     /// Opens a page of the gateway, and follows its redirects. A redirect elsewhere is returned.
-    pub(crate) async fn open(&mut self, target: &str) -> Page {
+    pub async fn open(&mut self, target: &str) -> Page {
         self.visit("GET", target, "", "none").await
     }
 
     /// Opens a page that another site leads to.
-    pub(crate) async fn open_from_elsewhere(&mut self, target: &str) -> Page {
+    pub async fn open_from_elsewhere(&mut self, target: &str) -> Page {
         self.visit("GET", target, "", "cross-site").await
     }
 
     /// Sends the form of a page with these values.
-    pub(crate) async fn submit(&mut self, page: &Page, values: &[(&str, &str)]) -> Page {
+    pub async fn submit(&mut self, page: &Page, values: &[(&str, &str)]) -> Page {
         let (action, mut form) = page.form();
         form.extend(values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         self.visit("POST", &action, &encode(&form), "same-origin").await
@@ -65,13 +68,13 @@ impl Browser {
                 "origin: http://{here}\r\ncontent-type: application/x-www-form-urlencoded\r\n\
                  content-length: {length}\r\n"
             )
-            .unwrap();
+            .expect("as expected");
         }
         let response = wire::send(here, format!("{request}\r\n{body}").as_bytes()).await;
         for (name, value) in &response.headers {
             if name == "set-cookie" {
-                let (cookie, _) = value.split_once(';').unwrap();
-                let (name, value) = cookie.split_once('=').unwrap();
+                let (cookie, _) = value.split_once(';').expect("as expected");
+                let (name, value) = cookie.split_once('=').expect("as expected");
                 self.cookies.insert(name.to_owned(), value.to_owned());
             }
         }
@@ -80,7 +83,7 @@ impl Browser {
 
     /// Opens an authorization request, signs in if needed, and returns the page that requests
     /// consent.
-    pub(crate) async fn sign_in(&mut self, target: &str, user: &str, password: &str) -> Page {
+    pub async fn sign_in(&mut self, target: &str, user: &str, password: &str) -> Page {
         let page = self.open_from_elsewhere(target).await;
         if !page.has("name=\"password\"") {
             return page;
@@ -89,7 +92,10 @@ impl Browser {
     }
 
     /// Signs in if that is asked, allows access, and returns where the browser is sent.
-    pub(crate) async fn allow(&mut self, target: &str, user: &str, password: &str) -> String {
+    ///
+    /// # Panics
+    /// No consent page, or no redirect.
+    pub async fn allow(&mut self, target: &str, user: &str, password: &str) -> String {
         let page = self.sign_in(target, user, password).await;
         assert!(page.has("value=\"allow\""), "{}", page.text());
         let page = self.submit(&page, &[("decision", "allow")]).await;
@@ -98,17 +104,23 @@ impl Browser {
 }
 
 /// A page, or the redirect to another site.
-pub(crate) struct Page {
-    pub(crate) response: RawResponse,
-    pub(crate) location: Option<String>,
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Page {
+    /// The response.
+    pub response: RawResponse,
+    /// The target of a redirect to another site.
+    pub location: Option<String>,
 }
 
 impl Page {
-    pub(crate) fn text(&self) -> &str {
+    /// Returns the body as text.
+    pub fn text(&self) -> &str {
         self.response.text()
     }
 
-    pub(crate) fn has(&self, text: &str) -> bool {
+    /// Returns whether the page contains a text.
+    pub fn has(&self, text: &str) -> bool {
         self.text().contains(text)
     }
 
@@ -124,28 +136,38 @@ impl Page {
 
 fn attribute(tag: &str, name: &str) -> String {
     let (_, rest) = tag.split_once(&format!("{name}=\"")).expect("the attribute");
-    let (value, _) = rest.split_once('"').unwrap();
+    let (value, _) = rest.split_once('"').expect("as expected");
     value.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 }
 
 /// An application: a public client on this machine.
-pub(crate) struct App {
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct App {
     address: SocketAddr,
-    pub(crate) client_id: String,
+    /// Its client ID.
+    pub client_id: String,
     verifier: String,
 }
 
 /// The tokens of an application.
-pub(crate) struct Tokens {
-    pub(crate) access: String,
-    pub(crate) refresh: String,
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Tokens {
+    /// The access token.
+    pub access: String,
+    /// The refresh token.
+    pub refresh: String,
 }
 
 const REDIRECT: &str = "http://127.0.0.1:33418/callback";
 
 impl App {
     /// Registers it.
-    pub(crate) async fn register(address: SocketAddr, name: &str) -> Self {
+    ///
+    /// # Panics
+    /// It is refused.
+    pub async fn register(address: SocketAddr, name: &str) -> Self {
         let body = json!({
             "client_name": name,
             "redirect_uris": ["http://127.0.0.1/callback"],
@@ -154,17 +176,17 @@ impl App {
         let request = wire::post("/oauth/register", &address.to_string(), &[], &body.to_string());
         let response = wire::send(address, &request).await;
         assert_eq!(response.status, 201, "{}", response.text());
-        Self::known(address, response.json()["client_id"].as_str().unwrap())
+        Self::known(address, response.json()["client_id"].as_str().expect("as expected"))
     }
 
     /// An application that has an ID.
-    pub(crate) fn known(address: SocketAddr, client_id: &str) -> Self {
+    pub fn known(address: SocketAddr, client_id: &str) -> Self {
         let verifier = "a-verifier-of-at-least-forty-three-characters".to_owned();
         Self { address, client_id: client_id.to_owned(), verifier }
     }
 
     /// Returns the authorization request, as the target of a request.
-    pub(crate) fn authorization(&self, server: &str) -> String {
+    pub fn authorization(&self, server: &str) -> String {
         let digest = digest::digest(&digest::SHA256, self.verifier.as_bytes());
         let pairs = [
             ("response_type", "code".to_owned()),
@@ -180,8 +202,11 @@ impl App {
     }
 
     /// Redeems the code of a redirect.
-    pub(crate) async fn redeem(&self, location: &str) -> Tokens {
-        let (to, query) = location.split_once('?').unwrap();
+    ///
+    /// # Panics
+    /// There is no code, or it is refused.
+    pub async fn redeem(&self, location: &str) -> Tokens {
+        let (to, query) = location.split_once('?').expect("as expected");
         assert_eq!(to, REDIRECT);
         let code = query.split('&').find_map(|pair| pair.strip_prefix("code="));
         let code = code.unwrap_or_else(|| panic!("no code: {location}"));
@@ -198,7 +223,10 @@ impl App {
     }
 
     /// Refreshes, and returns the new tokens or the error.
-    pub(crate) async fn refresh(&self, refresh_token: &str) -> Result<Tokens, String> {
+    ///
+    /// # Errors
+    /// The error code of the response.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<Tokens, String> {
         let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
         let response = self.token(&form).await;
         let body = response.json();
@@ -209,7 +237,10 @@ impl App {
     }
 
     /// Revokes a token (RFC 7009).
-    pub(crate) async fn revoke(&self, token: &str) {
+    ///
+    /// # Panics
+    /// It is refused.
+    pub async fn revoke(&self, token: &str) {
         let response = self.post("/oauth/revoke", &[("token", token)]).await;
         assert_eq!(response.status, 200, "{}", response.text());
     }
@@ -227,7 +258,7 @@ impl App {
     }
 
     /// Asks a person for access to a server, and obtains the tokens.
-    pub(crate) async fn connect(
+    pub async fn connect(
         &self,
         browser: &mut Browser,
         server: &str,
@@ -240,7 +271,7 @@ impl App {
 
 impl Tokens {
     fn of(body: &Value) -> Self {
-        let text = |member: &str| body[member].as_str().unwrap().to_owned();
+        let text = |member: &str| body[member].as_str().expect("as expected").to_owned();
         Self { access: text("access_token"), refresh: text("refresh_token") }
     }
 }
@@ -252,7 +283,7 @@ fn encode(pairs: &[(String, String)]) -> String {
                 b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
                     encoded.push(char::from(byte));
                 }
-                _ => write!(encoded, "%{byte:02X}").unwrap(),
+                _ => write!(encoded, "%{byte:02X}").expect("as expected"),
             }
             encoded
         })
