@@ -315,7 +315,7 @@ impl<S: AuthorityStore> Authority<S> {
 }
 
 /// Ends all token families of a user, of a client, or of both together, as
-/// [`Authority::end_families`] does: for a command of an operator, in a process that serves nothing.
+/// [`Authority::end_families`] does: for a command, in a process that serves nothing.
 ///
 /// # Errors
 /// [`NotEnded`]
