@@ -14,7 +14,7 @@ use crate::{
         authentication::Authenticator,
     },
     key_rotation::{KeyringError, SigningKeyring},
-    limits::Limiter,
+    limits::CallerLimiter,
     metadata::IssuerUrl,
     servers::{ProtectedServer, Servers},
     token::{FamilyEnder, TokenEndpoint},
@@ -149,7 +149,7 @@ impl<S: AuthorityStore> AuthorityBuilder<S> {
             pending,
             settings: settings.authorize,
             tokens: settings.token,
-            per_address: Limiter::new(settings.authorize.per_address, clock),
+            per_address: CallerLimiter::new(settings.authorize.per_address, clock),
         };
         let token = TokenEndpoint {
             broker: broker.clone(),
@@ -160,7 +160,7 @@ impl<S: AuthorityStore> AuthorityBuilder<S> {
             clients,
             settings: settings.token,
             families: FamilyEnder::new(&broker, issuer.as_str(), &store),
-            per_address: Limiter::new(settings.token.per_address, clock),
+            per_address: CallerLimiter::new(settings.token.per_address, clock),
         };
         let registrar = self
             .has_registration

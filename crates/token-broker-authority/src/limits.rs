@@ -40,6 +40,11 @@ impl Quota {
         Self::new(requests, Duration::from_secs(60 * 60))
     }
 
+    /// Returns a quota of this many times the requests, in the same period.
+    pub(crate) const fn times(self, factor: u32) -> Self {
+        Self { requests: self.requests.saturating_mul(factor), period: self.period }
+    }
+
     fn interval(self) -> Duration {
         self.period.checked_div(self.requests).unwrap_or(self.period)
     }
@@ -91,6 +96,50 @@ impl<K: Eq + Hash> Limiter<K> {
     }
 }
 
+/// Limits the requests of each caller, for each `T` by itself.
+///
+/// A caller is a [`Network`]. All networks of one site (IPv6: 48 bits) together have
+/// [`NETWORKS_OF_A_SITE`] times the quota, because one customer of a provider has up to 65 536 of
+/// them.
+#[derive(Debug)]
+pub(crate) struct CallerLimiter<T = ()> {
+    networks: Limiter<(Network, T)>,
+    sites: Limiter<(Network, T)>,
+}
+
+/// A site has the quota of this many networks.
+pub(crate) const NETWORKS_OF_A_SITE: u32 = 4;
+
+impl<T: Eq + Hash + Clone> CallerLimiter<T> {
+    pub(crate) fn new(quota: Quota, clock: &Clock) -> Self {
+        let networks = Limiter::new(quota, clock);
+        Self { networks, sites: Limiter::new(quota.times(NETWORKS_OF_A_SITE), clock) }
+    }
+
+    /// Takes one request for `what` of a caller's quota.
+    ///
+    /// # Errors
+    /// The time after which a request is in the quota again.
+    pub(crate) fn take_for(&self, caller: Network, what: &T) -> Result<(), Duration> {
+        // The network first: one whose quota is used up takes nothing from its site.
+        self.networks.take((caller, what.clone()))?;
+        match caller.site() {
+            Some(site) => self.sites.take((site, what.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CallerLimiter {
+    /// Takes one request of a caller's quota.
+    ///
+    /// # Errors
+    /// The time after which a request is in the quota again.
+    pub(crate) fn take(&self, caller: Network) -> Result<(), Duration> {
+        self.take_for(caller, &())
+    }
+}
+
 /// The network of an address: of IPv4 the address, of IPv6 its first 64 bits, of which one host has
 /// the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -106,6 +155,21 @@ impl Network {
                 IpAddr::V6(network.into())
             }
         }))
+    }
+
+    pub(crate) const fn is_known(self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Returns the site of a network of IPv6: its first 48 bits.
+    pub(crate) fn site(self) -> Option<Self> {
+        match self.0? {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(network) => {
+                let site = network.to_bits() & (u128::MAX << 80);
+                Some(Self(Some(IpAddr::V6(site.into()))))
+            }
+        }
     }
 }
 
@@ -159,6 +223,21 @@ mod tests {
         clock.advance(Duration::from_secs(60 * 60));
         assert_eq!(limiter.take(u32::MAX), Ok(()));
         assert_eq!(limiter.whole_at.lock().len(), 1);
+    }
+
+    #[test]
+    fn f145_the_networks_of_one_site_share_a_quota() {
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
+        let limiter = CallerLimiter::new(Quota::per_hour(2), &clock);
+        let take = |peer: &str| limiter.take(Network::of(Some(peer.parse().unwrap()))).is_ok();
+        let of_site = (0..100).filter(|network| take(&format!("[2001:db8:1:{network:x}::1]:1")));
+        assert_eq!(of_site.count(), 8, "F145: four times the quota");
+        assert!(take("[2001:db8:2::1]:1"), "F145: another site");
+        // A network that has used up its own quota takes nothing from its site.
+        let one = (0..100).filter(|_| take("[2001:db8:3::1]:1")).count();
+        assert_eq!((one, take("[2001:db8:3:1::1]:1")), (2, true), "F145");
+        let v4 = (0..20).filter(|last| take(&format!("192.0.2.{last}:1"))).count();
+        assert_eq!(v4, 20, "F145: each address of IPv4 is a caller");
     }
 
     #[test]

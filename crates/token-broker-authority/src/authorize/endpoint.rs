@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     client::{Client, ClientOrigin, Directory},
-    limits::{Limiter, Network},
+    limits::{CallerLimiter, Network},
     oauth_error::ErrorCode,
     params::Params,
     request::EndpointRequest,
@@ -38,7 +38,7 @@ pub(crate) struct AuthorizeEndpoint<S> {
     pub(crate) pending: PendingRequests,
     pub(crate) settings: AuthorizeSettings,
     pub(crate) tokens: TokenSettings,
-    pub(crate) per_address: Limiter<Network>,
+    pub(crate) per_address: CallerLimiter,
 }
 
 impl<S: AuthorityStore> AuthorizeEndpoint<S> {

@@ -35,7 +35,7 @@ pub(crate) use self::family_end::FamilyEnder;
 use crate::{
     client::authentication::Authenticator,
     key_rotation::SigningKeyring,
-    limits::{Limiter, Network, Quota},
+    limits::{CallerLimiter, Network, Quota},
     oauth_error::{EndpointError, ErrorCode},
     params::Params,
     request::EndpointRequest,
@@ -86,7 +86,7 @@ pub(crate) struct TokenEndpoint<S> {
     pub(crate) clients: Arc<Authenticator<S>>,
     pub(crate) settings: TokenSettings,
     pub(crate) families: FamilyEnder<S>,
-    pub(crate) per_address: Limiter<Network>,
+    pub(crate) per_address: CallerLimiter,
 }
 
 const NOT_STORED: EndpointError = EndpointError::unavailable("the store is not available");
