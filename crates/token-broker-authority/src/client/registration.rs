@@ -21,7 +21,7 @@ use super::{
     metadata::{self, ClientMetadata, MetadataError},
 };
 use crate::{
-    limits::{Limiter, Network, Quota},
+    limits::{CallerLimiter, Network, Quota},
     oauth_error::{EndpointError, ErrorCode, json_response},
     random,
     request::{EndpointRequest, record},
@@ -33,11 +33,16 @@ use crate::{
 #[must_use = "does nothing unless it is used"]
 pub struct RegistrationLimits {
     /// Registrations from one address (of IPv6, one network of 64 bits); 60 per hour by default.
+    /// Four times as many from 48 bits of IPv6. Requests that cannot be read count by themselves;
+    /// there may be ten times as many.
     pub per_address: Quota,
     /// Largest number of clients in the store; 10 000 by default.
     pub max_clients: u64,
     /// Time after which a client that was never used is removed; 24 hours by default.
     pub unused_lifetime: Duration,
+    /// Time after which the oldest client that was never used makes space for a new one, if there
+    /// is no other space; 15 minutes by default. Until then, its user may be about to sign in.
+    pub unused_grace: Duration,
 }
 
 impl Default for RegistrationLimits {
@@ -46,6 +51,7 @@ impl Default for RegistrationLimits {
             per_address: Quota::per_hour(60),
             max_clients: 10_000,
             unused_lifetime: Duration::from_secs(24 * 60 * 60),
+            unused_grace: Duration::from_secs(15 * 60),
         }
     }
 }
@@ -56,11 +62,16 @@ pub(crate) struct Registrar<S> {
     pub(crate) store: Arc<S>,
     pub(crate) lookup: LookupKey,
     pub(crate) limits: RegistrationLimits,
-    per_address: Limiter<Network>,
+    per_address: CallerLimiter,
+    attempts: CallerLimiter,
 }
 
 /// Number of unused clients that are removed at once.
 const PAGE: usize = 100;
+/// Requests, also those that cannot be read, for each registration of the quota.
+const ATTEMPTS: u32 = 10;
+/// Number of times that space is made for one client. In between, another process may take it.
+const TRIES: usize = 3;
 
 const NO_RANDOM: EndpointError = EndpointError::unavailable("the server cannot create an ID");
 const NOT_STORED: EndpointError = EndpointError::unavailable("the store is not available");
@@ -72,8 +83,10 @@ impl<S: ClientStore> Registrar<S> {
         limits: RegistrationLimits,
         broker: &Broker,
     ) -> Self {
-        let per_address = Limiter::new(limits.per_address, broker.clock());
-        Self { store: Arc::clone(store), lookup, limits, per_address }
+        let limiter = |quota| CallerLimiter::new(quota, broker.clock());
+        let (per_address, attempts) =
+            (limiter(limits.per_address), limiter(limits.per_address.times(ATTEMPTS)));
+        Self { store: Arc::clone(store), lookup, limits, per_address, attempts }
     }
 
     /// Registers the client that a request describes. `known` are the scopes that exist here.
@@ -83,6 +96,9 @@ impl<S: ClientStore> Registrar<S> {
         request: &EndpointRequest,
         known: &Scopes,
     ) -> Result<Response<Bytes>, EndpointError> {
+        let caller = Network::of(request.peer);
+        // F524: before the body is parsed.
+        self.attempts.take(caller).map_err(EndpointError::too_many)?;
         if !request.is_json() {
             let description = "a registration is application/json";
             return Err(EndpointError::new(ErrorCode::InvalidClientMetadata, description));
@@ -90,7 +106,7 @@ impl<S: ClientStore> Registrar<S> {
         let object = metadata::parse(&request.body).map_err(refused)?;
         let metadata = ClientMetadata::read(object).map_err(refused)?;
         // F145: taken after the metadata was read, so that a mistake costs no registration.
-        self.per_address.take(Network::of(request.peer)).map_err(EndpointError::too_many)?;
+        self.per_address.take(caller).map_err(EndpointError::too_many)?;
         let id = random::id().map_err(|_| NO_RANDOM)?;
         let now = broker.clock().now();
         let client = described(&metadata, ClientId::new(&id), now);
@@ -122,13 +138,28 @@ impl<S: ClientStore> Registrar<S> {
         if register().await? == Registration::Registered {
             return Ok(());
         }
-        // F145: clients that were never used are removed first.
-        let before = client.created_at.minus(self.limits.unused_lifetime);
-        let removed = self.store.remove_unused_clients(before, PAGE).await;
-        if removed.map_err(|_| NOT_STORED)? > 0 && register().await? == Registration::Registered {
-            return Ok(());
+        for _ in 0..TRIES {
+            if !self.make_space(client.created_at).await? {
+                break;
+            }
+            if register().await? == Registration::Registered {
+                return Ok(());
+            }
         }
         Err(EndpointError::unavailable("too many clients are registered"))
+    }
+
+    /// Removes clients that were never used: those whose time is over, or else the oldest one.
+    /// Returns whether there is space now.
+    // F145, F524: many registrations from few addresses do not keep other clients out for longer.
+    async fn make_space(&self, now: Timestamp) -> Result<bool, EndpointError> {
+        for (age, count) in [(self.limits.unused_lifetime, PAGE), (self.limits.unused_grace, 1)] {
+            let removed = self.store.remove_unused_clients(now.minus(age), count).await;
+            if removed.map_err(|_| NOT_STORED)? > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

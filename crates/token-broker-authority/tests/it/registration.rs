@@ -165,6 +165,58 @@ async fn f145_unused_clients_make_room() {
 }
 
 #[tokio::test]
+async fn f524_a_full_store_makes_room_for_a_new_client() {
+    let server = Server::start_with(|_, builder| {
+        let settings = settings(|settings| settings.registration.max_clients = 4);
+        builder.server(crm()).settings(settings)
+    })
+    .await;
+    let metadata = json!({"redirect_uris": [REDIRECT]}).to_string();
+    let register = async |last| server.from(last, "POST", "/oauth/register", &metadata).await;
+    let used = server.register(&[REDIRECT]).await;
+    let code = server.code(&used).await;
+    assert_eq!(server.redeem(&used, &code).await.status, 200);
+    let mut unused = Vec::new();
+    for last in 2..5 {
+        server.clock.advance(minutes(1));
+        unused.push(text(&register(last).await.json()["client_id"]));
+    }
+    // A user may be about to sign in for each of them.
+    server.clock.advance(minutes(13));
+    let reply = register(5).await;
+    assert_eq!((reply.status, reply.headers.contains_key("retry-after")), (503, true), "F524");
+    server.clock.advance(minutes(1));
+    let new = text(&register(6).await.json()["client_id"]);
+    let clients = server.store.clients(&first_page()).await.unwrap().rows;
+    let mut left: Vec<_> = clients.iter().map(|client| client.id.to_string()).collect();
+    let mut expected = vec![used, unused[1].clone(), unused[2].clone(), new];
+    left.sort();
+    expected.sort();
+    assert_eq!(left, expected, "F524: the oldest unused one made space, and no other");
+    assert_eq!(register(7).await.status, 503, "F524: the next one is younger");
+}
+
+#[tokio::test]
+async fn f524_attempts_are_counted_before_the_body_is_parsed() {
+    let server = Server::start_with(|_, builder| {
+        let settings = settings(|settings| {
+            settings.registration.per_address = Quota::per_hour(3);
+        });
+        builder.server(crm()).settings(settings)
+    })
+    .await;
+    for _ in 0..30 {
+        let reply = server.from(2, "POST", "/oauth/register", "{").await;
+        assert_eq!(reply.status, 400);
+    }
+    for body in ["{", "null", ""] {
+        assert_eq!(server.from(2, "POST", "/oauth/register", body).await.status, 429, "F524");
+    }
+    let metadata = json!({"redirect_uris": [REDIRECT]}).to_string();
+    assert_eq!(server.from(3, "POST", "/oauth/register", &metadata).await.status, 201, "F524");
+}
+
+#[tokio::test]
 async fn registration_can_be_turned_off() {
     let server =
         Server::start_with(|_, builder| builder.server(crm()).without_registration()).await;

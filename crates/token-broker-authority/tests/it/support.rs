@@ -7,12 +7,15 @@ use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::{Value, json};
 use token_broker_authority::{
     Authority, AuthorityBuilder, IssuerUrl, ProtectedServer,
-    authorize::{AuthorizePageError, ConsentRequest, Interaction, SessionsUnavailable, SignedIn},
+    authorize::{
+        AuthorizePageError, ConsentRequest, Interaction, SessionsUnavailable,
+        SignedIn,
+    },
 };
 use token_broker_store::authority::MemoryAuthority;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tower_token_broker::{
     Broker,
@@ -152,6 +155,20 @@ impl Server {
         self.request("GET", &target, &[("cookie", &format!("session={user}"))], "").await
     }
 
+    /// As [`Server::authorize_as`] without a session, from the address 127.0.0.`last`.
+    pub(crate) async fn authorize_from(&self, last: u8, query: &[(&str, &str)]) -> Reply {
+        self.from(last, "GET", &format!("/oauth/authorize?{}", encode(query)), "").await
+    }
+
+    /// Sends a request with a body of JSON from the address 127.0.0.`last`.
+    pub(crate) async fn from(&self, last: u8, method: &str, target: &str, body: &str) -> Reply {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+        let socket = socket.connect(self.address).await.unwrap();
+        let fields = [("content-type", "application/json")];
+        exchange(socket, request(method, target, &fields, body).as_bytes()).await
+    }
+
     /// Sends a consent page's form.
     pub(crate) async fn decide(&self, user: &str, page: &Value, decision: &str) -> Reply {
         let (sealed, csrf) = (text(&page["sealed"]), format!("csrf-{user}"));
@@ -202,7 +219,10 @@ impl Server {
 }
 
 async fn send_to(address: SocketAddr, request: &[u8]) -> Reply {
-    let mut socket = TcpStream::connect(address).await.unwrap();
+    exchange(TcpStream::connect(address).await.unwrap(), request).await
+}
+
+async fn exchange(mut socket: TcpStream, request: &[u8]) -> Reply {
     socket.write_all(request).await.unwrap();
     let mut response = Vec::new();
     socket.read_to_end(&mut response).await.unwrap();
@@ -423,6 +443,7 @@ impl Interaction for TestPages {
         *response.status_mut() = error.status();
         response
     }
+
 }
 
 pub(crate) const fn minutes(minutes: u64) -> Duration {

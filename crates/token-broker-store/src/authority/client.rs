@@ -259,8 +259,8 @@ pub trait ClientStore: Send + Sync + 'static {
     fn remove_client(&self, id: &ClientId)
     -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Removes clients that were never used and were registered before this instant, at most
-    /// `limit`, and returns their number.
+    /// Removes clients that were never used and were registered before this instant, the oldest
+    /// first, at most `limit`, and returns their number.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]

@@ -2,7 +2,7 @@
 
 use tower_token_broker::clock::Timestamp;
 
-use super::{MemoryAuthority, remove_first};
+use super::MemoryAuthority;
 use crate::{
     StoreError,
     authority::{
@@ -51,8 +51,17 @@ impl ClientStore for MemoryAuthority {
         before: Timestamp,
         limit: usize,
     ) -> Result<usize, StoreError> {
+        let clients = &mut self.rows.lock().clients;
         let is_unused =
-            |client: &Client| client.last_used_at.is_none() && client.created_at < before;
-        Ok(remove_first(&mut self.rows.lock().clients, limit, is_unused))
+            |client: &&Client| client.last_used_at.is_none() && client.created_at < before;
+        let unused = clients.values().filter(is_unused);
+        let mut unused: Vec<_> =
+            unused.map(|client| (client.created_at, client.id.clone())).collect();
+        unused.sort_unstable();
+        unused.truncate(limit);
+        for (_, id) in &unused {
+            clients.remove(id);
+        }
+        Ok(unused.len())
     }
 }

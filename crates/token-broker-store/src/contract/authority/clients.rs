@@ -237,11 +237,22 @@ pub async fn unused_clients_are_removed_after_their_time<S: AuthorityStore>(stor
     let mut later = client("later");
     later.created_at = after(10);
     register(&store, later).await?;
+    for (id, seconds) in [("a second", 5), ("b first", 4), ("c third", 6)] {
+        let mut client = client(id);
+        client.created_at = after(seconds);
+        register(&store, client).await?;
+    }
     store.mark_client_used(&ClientId::new("used"), after(1)).await?;
     ensure_eq!(store.remove_unused_clients(now(), 10).await?, 0, "at their instant");
     let before = now().plus(MILLISECOND);
     ensure_eq!(store.remove_unused_clients(before, 1).await?, 1, "one of two");
     ensure_eq!(store.remove_unused_clients(before, 10).await?, 1, "the other one");
+    for (limit, id) in [(1, "b first"), (1, "a second"), (10, "c third")] {
+        let id = ClientId::new(id);
+        ensure!(store.client(&id).await?.is_some(), "the client {id} is removed too early");
+        ensure_eq!(store.remove_unused_clients(after(10), limit).await?, 1, "the oldest one");
+        ensure!(store.client(&id).await?.is_none(), "the oldest client {id} is not removed first");
+    }
     ensure_eq!(store.remove_unused_clients(after(10), 10).await?, 0, "no more");
     expect_pages(
         &["later", "used"],
