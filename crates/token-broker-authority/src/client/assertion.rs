@@ -1,8 +1,7 @@
 //! Client authentication by `private_key_jwt` (RFC 7523 §3, OpenID Connect Core §9).
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use aws_lc_rs::digest;
 use parking_lot::Mutex;
 use tower_token_broker::{
     Secret,
@@ -14,12 +13,13 @@ use tower_token_broker::{
     json::{Kind, Value},
 };
 
+use super::used_assertions::UsedAssertions;
+
 /// Value of `client_assertion_type`.
 pub(crate) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// Longest lifetime of an assertion.
-const MAX_LIFETIME: Duration = Duration::from_secs(60 * 60);
-/// Largest number of assertions whose IDs are remembered.
-const MAX_REMEMBERED: usize = 100_000;
+/// Longest time for which an assertion may still be valid. An assertion is made for one request,
+/// and is remembered until it ends.
+const MAX_LIFETIME: Duration = Duration::from_secs(5 * 60);
 
 /// The algorithms that a client may sign with.
 pub(crate) fn algorithms() -> Algorithms {
@@ -47,8 +47,7 @@ pub(crate) struct Assertions {
     clock: Clock,
     /// The issuer and the token endpoint: the audiences that name us.
     audiences: [Box<str>; 2],
-    /// By digest of client and `jti`, until when the assertion is valid.
-    seen: Mutex<HashMap<[u8; 32], Timestamp>>,
+    used: Mutex<UsedAssertions>,
 }
 
 /// Returns the client that an assertion claims to be of, before anything is verified.
@@ -62,7 +61,7 @@ pub(crate) fn claimed_client(assertion: &str) -> Option<Box<str>> {
 impl Assertions {
     pub(crate) fn new(clock: &Clock, issuer: &str, token_endpoint: &str) -> Self {
         let audiences = [issuer.into(), token_endpoint.into()];
-        Self { clock: clock.clone(), audiences, seen: Mutex::default() }
+        Self { clock: clock.clone(), audiences, used: Mutex::default() }
     }
 
     /// Verifies an assertion of this client.
@@ -125,28 +124,9 @@ impl Assertions {
         if !is_assertion || !is_from_client || !is_for_us || !is_in_time {
             return None;
         }
-        self.is_first(client, &id, expires.plus(LEEWAY), now).then_some(())
-    }
-
-    /// Remembers an assertion until it ends. In each process for itself: what it obtains is bound
-    /// to a code or a refresh token, and those are used once over all processes.
-    // F504
-    fn is_first(&self, client: &str, id: &str, until: Timestamp, now: Timestamp) -> bool {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(&(client.len() as u64).to_be_bytes());
-        context.update(client.as_bytes());
-        context.update(id.as_bytes());
-        let mut key = [0; 32];
-        key.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
-        let mut seen = self.seen.lock();
-        if seen.len() >= MAX_REMEMBERED {
-            seen.retain(|_, until| *until > now);
-        }
-        // Full of assertions that are still valid: none is accepted unseen.
-        if seen.len() >= MAX_REMEMBERED || seen.contains_key(&key) {
-            return false;
-        }
-        seen.insert(key, until);
-        true
+        // F504. In each process for itself: what an assertion obtains is bound to a code or a
+        // refresh token, and those are used once over all processes.
+        let until = expires.plus(LEEWAY);
+        self.used.lock().is_first(client, &id, (until, now)).then_some(())
     }
 }

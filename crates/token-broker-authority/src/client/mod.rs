@@ -16,6 +16,7 @@ mod redirect_uri;
 #[cfg(test)]
 mod redirect_uri_tests;
 mod registration;
+mod used_assertions;
 
 /// The parts that `readers` exposes.
 #[cfg(feature = "fuzzing")]
