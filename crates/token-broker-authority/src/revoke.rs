@@ -49,7 +49,7 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         self.per_address.take(Network::of(request.peer)).map_err(EndpointError::too_many)?;
         let missing = EndpointError::new(ErrorCode::InvalidRequest, "token is missing");
         let token = params.get("token").ok_or(missing)?;
-        let client = self.clients.authenticate(&request.headers, &params).await?;
+        let client = self.clients.authenticate(request, &params).await?;
         match RefreshToken::parse(token) {
             Some(token) => self.revoke_family(request, &client, &token).await,
             None => self.revoke_access_token(&client, token).await,

@@ -69,7 +69,7 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         let sealed = params.get(ConsentRequest::REQUEST_FIELD).ok_or(PageError::Unreadable)?;
         let (keys, clock) = (self.broker.sealing_keys(), self.broker.clock());
         let ticket = Ticket::open(sealed, keys, clock, &user).ok_or(PageError::Expired)?;
-        let verified = self.verify_again(&ticket.pending).await?;
+        let verified = self.verify_again(request, &ticket.pending).await?;
         let is_allowed = match params.get(ConsentRequest::DECISION_FIELD) {
             Some(ConsentRequest::ALLOW) => true,
             Some(ConsentRequest::DENY) => false,
@@ -136,6 +136,8 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
             // F145: a client that a user has allowed is not removed as an unused one.
             let used = self.store.mark_client_used(&code.client, now).await;
             used.map_err(|_| PageError::Unavailable)?;
+            // F522
+            self.directory.documents().mark_in_use(code.client.as_str());
         }
         #[expect(clippy::disallowed_methods, reason = "returned to its client")]
         let issued = ticket.code.expose_text().unwrap_or_default();

@@ -56,7 +56,9 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
             let params = Params::parse(query.as_bytes())
                 .map_err(|_| Refused::Page(PageError::Unreadable))?;
             let (client, uri) = (params.get("client_id"), params.get("redirect_uri"));
-            let verified = verify(&self.directory, client, uri).await.map_err(Refused::Page)?;
+            let caller = Network::of(request.peer);
+            let verified = verify(&self.directory, (client, uri), caller).await;
+            let verified = verified.map_err(Refused::Page)?;
             let pending = validate(&params, &verified, &self.servers)?;
             self.ask(interaction, request, pending, &verified).await
         };
@@ -76,14 +78,19 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
             let sealed = params.get("request").ok_or(Refused::Page(PageError::Expired))?;
             let pending = self.pending.open(sealed).ok_or(Refused::Page(PageError::Expired))?;
             // The client may be another one since.
-            let verified = self.verify_again(&pending).await.map_err(Refused::Page)?;
+            let verified = self.verify_again(request, &pending).await.map_err(Refused::Page)?;
             self.ask(interaction, request, pending, &verified).await
         };
         responded.await.unwrap_or_else(|refused| self.refuse(interaction, refused))
     }
 
-    pub(super) async fn verify_again(&self, pending: &Pending) -> Result<Verified, PageError> {
-        verify(&self.directory, Some(&pending.client), Some(&pending.redirect_uri)).await
+    pub(super) async fn verify_again(
+        &self,
+        request: &EndpointRequest,
+        pending: &Pending,
+    ) -> Result<Verified, PageError> {
+        let of_client = (Some(&*pending.client), Some(&*pending.redirect_uri));
+        verify(&self.directory, of_client, Network::of(request.peer)).await
     }
 
     /// Shows the consent page, or lets the user sign in first.

@@ -10,6 +10,7 @@ use tower_token_broker::principal::{Resource, Scopes};
 use super::{AuthorizePageError, Pending};
 use crate::{
     client::{Client, ClientError, Directory, VerifiedRedirect},
+    limits::Network,
     oauth_error::ErrorCode,
     params::Params,
     servers::Servers,
@@ -42,16 +43,16 @@ pub(crate) struct Verified {
     pub(crate) redirect: VerifiedRedirect,
 }
 
-/// Verifies client and redirect URI.
+/// Verifies client and redirect URI. A fetch of the client's document counts for `caller`.
 // D085, D086, D089, D090
 pub(crate) async fn verify<S: ClientStore>(
     directory: &Directory<S>,
-    client: Option<&str>,
-    redirect_uri: Option<&str>,
+    (client, redirect_uri): (Option<&str>, Option<&str>),
+    caller: Network,
 ) -> Result<Verified, AuthorizePageError> {
     let id = client.filter(|id| id.len() <= MAX_CLIENT);
     let id = id.ok_or(AuthorizePageError::UnknownClient)?;
-    let found = directory.find(id).await.map_err(|error| match error {
+    let found = directory.find(id, caller).await.map_err(|error| match error {
         ClientError::Document(_) => AuthorizePageError::ClientDocument,
         ClientError::Store(_) => AuthorizePageError::Unavailable,
     })?;

@@ -17,8 +17,10 @@ use super::{
     documents::DocumentError,
 };
 use crate::{
+    limits::Network,
     oauth_error::EndpointError,
     params::{Params, decode_value},
+    request::EndpointRequest,
 };
 
 /// Authenticates clients.
@@ -57,6 +59,7 @@ const SEVERAL_METHODS: EndpointError =
     EndpointError::invalid_client("the client authenticates in more than one way");
 const MALFORMED: EndpointError =
     EndpointError::invalid_client("the client's credentials are malformed");
+const NO_KEYS: EndpointError = EndpointError::unavailable("the client's keys are not available");
 
 impl<S: ClientStore> Authenticator<S> {
     pub(crate) const fn new(
@@ -67,21 +70,22 @@ impl<S: ClientStore> Authenticator<S> {
         Self { directory, assertions, lookup }
     }
 
-    /// Returns the client of a request.
+    /// Returns the client of a request, whose form was read.
     pub(crate) async fn authenticate(
         &self,
-        headers: &HeaderMap,
+        request: &EndpointRequest,
         params: &Params,
     ) -> Result<AuthenticatedClient, EndpointError> {
-        let presented = Presented::read(headers, params)?;
-        let client =
-            self.directory.find(presented.client()).await.map_err(|error| match error {
-                ClientError::Document(DocumentError::Invalid) => NOT_AUTHENTICATED,
-                ClientError::Document(_) => {
-                    EndpointError::unavailable("the client's metadata document is not available")
-                }
-                ClientError::Store(_) => EndpointError::unavailable("the store is not available"),
-            })?;
+        let presented = Presented::read(&request.headers, params)?;
+        let caller = Network::of(request.peer);
+        let found = self.directory.find(presented.client(), caller).await;
+        let client = found.map_err(|error| match error {
+            ClientError::Document(DocumentError::Invalid) => NOT_AUTHENTICATED,
+            ClientError::Document(_) => {
+                EndpointError::unavailable("the client's metadata document is not available")
+            }
+            ClientError::Store(_) => EndpointError::unavailable("the store is not available"),
+        })?;
         let client = client.ok_or(NOT_AUTHENTICATED)?;
         let is_authentic = match (&client.authentication, &presented) {
             (Authentication::None, Presented::Public { .. }) => true,
@@ -92,7 +96,7 @@ impl<S: ClientStore> Authenticator<S> {
                 self.lookup.client_secret(&client.id, secret).matches(hash)
             }
             (Authentication::PrivateKeyJwt(keys), Presented::Assertion { assertion, .. }) => {
-                self.has_signed(&client, keys, assertion).await?
+                self.has_signed(&client, keys, (assertion, caller)).await?
             }
             // A client that has a secret or a key uses it, and one that has none has no use for it.
             _ => false,
@@ -100,26 +104,36 @@ impl<S: ClientStore> Authenticator<S> {
         if is_authentic { Ok(AuthenticatedClient(client)) } else { Err(NOT_AUTHENTICATED) }
     }
 
+    /// Notes that a user allowed this client access, and that it has used it.
+    pub(crate) fn mark_in_use(&self, client: &AuthenticatedClient) {
+        let documents = self.directory.documents();
+        documents.mark_in_use(client.id());
+        if let Authentication::PrivateKeyJwt(ClientKeys::Uri(url)) = &client.0.authentication {
+            documents.mark_keys_in_use(url);
+        }
+    }
+
     async fn has_signed(
         &self,
         client: &Client,
         keys: &ClientKeys,
-        assertion: &str,
+        (assertion, caller): (&str, Network),
     ) -> Result<bool, EndpointError> {
         let keys = match keys {
             ClientKeys::Inline(set) => {
                 let keys = Keys::parse_untrusted(set.as_bytes(), assertion::algorithms());
                 keys.ok().map(KeySource::from)
             }
-            ClientKeys::Uri(uri) => self.directory.documents().keys(uri),
+            ClientKeys::Uri(uri) => {
+                let keys = self.directory.documents().keys(uri, caller);
+                keys.map_err(|_too_many| NO_KEYS)?
+            }
         };
         let Some(keys) = keys else { return Ok(false) };
         match self.assertions.verify(client.id.as_str(), &keys, assertion).await {
             Ok(()) => Ok(true),
             Err(AssertionError::Invalid) => Ok(false),
-            Err(AssertionError::Unavailable) => {
-                Err(EndpointError::unavailable("the client's keys are not available"))
-            }
+            Err(AssertionError::Unavailable) => Err(NO_KEYS),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::{
     Authentication, Client, ClientDocuments, ClientOrigin, ConfiguredClient, RedirectUris,
     document_url::DocumentUrl, documents::DocumentError,
 };
+use crate::limits::Network;
 
 /// All clients.
 #[derive(Debug)]
@@ -45,15 +46,20 @@ impl<S: ClientStore> Directory<S> {
         &self.documents
     }
 
-    /// Returns the client with this ID, compared octet by octet; `None` if there is none.
-    pub(crate) async fn find(&self, id: &str) -> Result<Option<Client>, ClientError> {
+    /// Returns the client with this ID, compared octet by octet; `None` if there is none. If a
+    /// document is fetched, it counts for `caller`.
+    pub(crate) async fn find(
+        &self,
+        id: &str,
+        caller: Network,
+    ) -> Result<Option<Client>, ClientError> {
         if let Some(client) = self.configured.get(id) {
             return Ok(Some(client.clone()));
         }
         // An ID is either a URL or not: no client registers under the URL of another.
         if DocumentUrl::is_meant_by(id) {
             let Some(url) = DocumentUrl::parse(id) else { return Ok(None) };
-            return match self.documents.client(&url).await {
+            return match self.documents.client(&url, caller).await {
                 Ok(client) => Ok(Some(client)),
                 Err(DocumentError::NotSupported) => Ok(None),
                 Err(problem) => Err(ClientError::Document(problem)),

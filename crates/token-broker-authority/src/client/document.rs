@@ -68,7 +68,8 @@ pub(super) fn read(url: &DocumentUrl, response: &Response<Bytes>) -> Result<Clie
     }
     let mut read = ClientMetadata::read(object).map_err(|_| DocumentError::Invalid)?;
     // C079: a host vouches for its own pages, and for programs of the user's computer.
-    read.redirect_uris = read.redirect_uris.of_site(url.host()).ok_or(DocumentError::Invalid)?;
+    read.redirect_uris =
+        read.redirect_uris.of_site(url.authority()).ok_or(DocumentError::Invalid)?;
     let authentication = match (read.auth_method.unwrap_or(ClientAuthMethod::None), read.keys) {
         (ClientAuthMethod::None, _) => Authentication::None,
         (ClientAuthMethod::PrivateKeyJwt, Some(keys)) => Authentication::PrivateKeyJwt(keys),
@@ -78,7 +79,7 @@ pub(super) fn read(url: &DocumentUrl, response: &Response<Bytes>) -> Result<Clie
     Ok(Client {
         id: ClientId::new(url.as_str()),
         name: read.name,
-        origin: ClientOrigin::Document { host: url.host().into() },
+        origin: ClientOrigin::Document { host: url.host().as_str().into() },
         redirect_uris: read.redirect_uris,
         authentication,
     })

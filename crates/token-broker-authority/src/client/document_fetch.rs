@@ -1,6 +1,6 @@
 //! Fetches documents and keys of clients, with an HTTP client of any type.
 
-use std::{fmt, future::poll_fn, pin::Pin, time::Duration};
+use std::{fmt, future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -11,7 +11,11 @@ use tower_token_broker::{
     authenticate::jwt::{KeySource, RemoteKeys},
 };
 
-use super::{assertion, documents::DocumentError};
+use super::{
+    assertion,
+    documents::DocumentError,
+    key_sets::{Gate, Gated},
+};
 
 pub(super) type Fetching<'a> =
     Pin<Box<dyn Future<Output = Result<Response<Bytes>, DocumentError>> + Send + 'a>>;
@@ -19,7 +23,8 @@ pub(super) type Fetching<'a> =
 /// A client of any type.
 pub(super) trait Fetch: Send + Sync + 'static {
     fn fetch(&self, request: Request<Bytes>) -> Fetching<'_>;
-    fn keys(&self, url: http::Uri) -> KeySource;
+    /// Returns the keys at this URL, which are fetched through a gate.
+    fn keys(&self, url: http::Uri, gate: &Arc<Gate>) -> KeySource;
 }
 
 pub(super) struct Fetcher<S> {
@@ -58,8 +63,8 @@ where
         })
     }
 
-    fn keys(&self, url: http::Uri) -> KeySource {
-        let client = self.client.lock().clone();
+    fn keys(&self, url: http::Uri, gate: &Arc<Gate>) -> KeySource {
+        let client = Gated::new(self.client.lock().clone(), gate);
         RemoteKeys::new(&self.broker, client, url).algorithms(assertion::algorithms()).into()
     }
 }

@@ -2,6 +2,8 @@
 
 use http::Uri;
 
+use super::host::Host;
+
 /// Longest URL, in bytes.
 const MAX_BYTES: usize = 2048;
 
@@ -11,6 +13,7 @@ const MAX_BYTES: usize = 2048;
 pub(crate) struct DocumentUrl {
     text: Box<str>,
     uri: Uri,
+    host: Host,
 }
 
 impl DocumentUrl {
@@ -27,12 +30,13 @@ impl DocumentUrl {
         let path = uri.path();
         let unescaped = path.to_ascii_lowercase().replace("%2e", ".");
         let has_dots = unescaped.split('/').any(|segment| matches!(segment, "." | ".."));
-        let has_user = uri.authority().is_none_or(|authority| authority.as_str().contains('@'));
+        // F521: of one spelling, and without user information.
+        let host = Host::of(&uri)?;
         let is_plain = client_id.starts_with("https://") && uri.query().is_none();
-        if !is_plain || path.len() < 2 || has_dots || has_user || has_address(uri.host()?) {
+        if !is_plain || path.len() < 2 || has_dots || has_address(uri.host()?) {
             return None;
         }
-        Some(Self { text: client_id.into(), uri })
+        Some(Self { text: client_id.into(), uri, host })
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -43,8 +47,13 @@ impl DocumentUrl {
         &self.uri
     }
 
-    /// Returns host and port.
-    pub(crate) fn host(&self) -> &str {
+    /// Returns host and port, in one spelling.
+    pub(super) const fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Returns host and port, octet by octet as the URL has them.
+    pub(super) fn authority(&self) -> &str {
         self.uri.authority().map_or("", |authority| authority.as_str())
     }
 
@@ -99,6 +108,9 @@ mod tests {
             "https://client.example@evil.example/c",
             "https://client.example/ c",
             "https://client.example/\u{e9}",
+            "https://client.example:/c",
+            "https://client.example:0/c",
+            "https://client..example/c",
         ] {
             assert!(DocumentUrl::parse(text).is_none(), "C078 {text}");
         }

@@ -18,8 +18,11 @@ use super::{
     Client, document,
     document_fetch::{Fetch, Fetcher},
     document_url::DocumentUrl,
+    fetch_quotas::{FetchQuotas, Place, TooMany},
+    key_sets::KeySets,
+    least_recently_used::{LeastRecentlyUsed, Rank},
 };
-use crate::limits::{Limiter, Quota};
+use crate::limits::{Network, Quota};
 
 /// Limits of the fetches of clients' metadata documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +36,15 @@ pub struct DocumentLimits {
     pub max_age: Duration,
     /// Longest time for which a document is used while it cannot be fetched; 7 days by default.
     pub stale_age: Duration,
-    /// Largest number of documents that are kept; 1000 by default.
+    /// Largest number of documents, and of key sets, that are kept; 1000 by default. Documents
+    /// that no user has allowed make space first, then those that were not used for longest.
     pub capacity: usize,
-    /// Fetches from one host; 30 per minute by default.
+    /// Fetches of unknown documents that one caller (an IPv4 address, or 64 bits of IPv6) may
+    /// cause at one host; 10 per minute by default. Four times as many for 48 bits of IPv6. Callers
+    /// without a known address have no quota of their own. Key sets count by themselves.
+    pub fetches_per_caller: Quota,
+    /// Fetches of unknown documents from one host, for all callers; 300 per minute by default. A
+    /// document that was good before has a reserve of its own, of 6 fetches per minute.
     pub fetches_per_host: Quota,
 }
 
@@ -47,7 +56,8 @@ impl Default for DocumentLimits {
             max_age: DAY,
             stale_age: DAY.saturating_mul(7),
             capacity: 1000,
-            fetches_per_host: Quota::per_minute(30),
+            fetches_per_caller: Quota::per_minute(10),
+            fetches_per_host: Quota::per_minute(300),
         }
     }
 }
@@ -67,18 +77,25 @@ struct Shared {
     clock: Clock,
     tasks: Tasks,
     limits: DocumentLimits,
-    per_host: Limiter<Box<str>>,
-    /// By URL.
-    entries: Mutex<HashMap<Box<str>, Entry>>,
-    /// By URL of the key set.
-    key_sets: Mutex<HashMap<Box<str>, KeySource>>,
+    quotas: FetchQuotas,
+    known: Mutex<LeastRecentlyUsed<Known>>,
+    /// By URL, the fetches in progress.
+    running: Mutex<HashMap<Box<str>, Running>>,
+    key_sets: KeySets,
 }
 
-#[derive(Default)]
-struct Entry {
+/// A document that was good at some time.
+struct Known {
+    /// `None` if its host has stated since that there is no client.
     good: Option<Good>,
-    /// Closed when the current fetch ends.
-    running: Option<Running>,
+    /// Whether a user has allowed its client access.
+    is_in_use: bool,
+}
+
+impl Rank for Known {
+    fn rank(&self) -> u8 {
+        u8::from(self.is_in_use)
+    }
 }
 
 /// Closed when the fetch ends; then it has the problem, if there was one.
@@ -129,9 +146,10 @@ impl ClientDocuments {
             clock: broker.clock().clone(),
             tasks: broker.tasks().clone(),
             limits,
-            per_host: Limiter::new(limits.fetches_per_host, broker.clock()),
-            entries: Mutex::default(),
-            key_sets: Mutex::default(),
+            quotas: FetchQuotas::new(&limits, broker.clock()),
+            known: Mutex::new(LeastRecentlyUsed::new(limits.capacity)),
+            running: Mutex::default(),
+            key_sets: KeySets::new(&limits, broker.clock()),
         }))
     }
 
@@ -140,62 +158,78 @@ impl ClientDocuments {
         self.0.fetcher.is_some()
     }
 
-    /// Returns the client that the document at this URL describes.
-    pub(crate) async fn client(&self, url: &DocumentUrl) -> Result<Client, DocumentError> {
+    /// Returns the client that the document at this URL describes. A fetch counts for `caller`.
+    pub(crate) async fn client(
+        &self,
+        url: &DocumentUrl,
+        caller: Network,
+    ) -> Result<Client, DocumentError> {
         if !self.are_supported() {
             return Err(DocumentError::NotSupported);
         }
         let now = self.0.clock.read();
-        if let Some(good) = self.0.good(url)
+        let known = self.0.known(url);
+        if let Some(Some(good)) = &known
             && !good.fresh_until.has_passed(now)
         {
-            return Ok(good.client);
+            return Ok(good.client.clone());
         }
-        let problem = match self.fetch(url) {
+        let problem = match self.fetch(url, caller, known.is_some()) {
             Ok(mut running) => {
                 // The task drops its sender when it ends, in whatever way.
                 while running.changed().await.is_ok() {}
                 let problem = *running.borrow();
                 problem.unwrap_or(DocumentError::Unreachable)
             }
-            Err(problem) => problem,
+            Err(TooMany) => DocumentError::TooMany,
         };
-        match self.0.good(url) {
+        match self.0.known(url).flatten() {
             Some(good) if !good.usable_until.has_passed(self.0.clock.read()) => Ok(good.client),
             Some(_) | None => Err(problem),
         }
     }
 
-    /// Returns the keys at the URL of a client's key set.
-    pub(crate) fn keys(&self, url: &str) -> Option<KeySource> {
-        let fetcher = self.0.fetcher.as_ref()?;
-        let uri = url.parse().ok()?;
-        let mut key_sets = self.0.key_sets.lock();
-        if let Some(keys) = key_sets.get(url) {
-            return Some(keys.clone());
+    /// Notes that a user allowed this client access. If it has a document, that makes space for
+    /// others last.
+    pub(crate) fn mark_in_use(&self, client_id: &str) {
+        if let Some(known) = self.0.known.lock().get(client_id) {
+            known.is_in_use = true;
         }
-        // Bounded: the sets in use are fetched again.
-        if key_sets.len() >= self.0.limits.capacity {
-            key_sets.clear();
-        }
-        let keys = fetcher.keys(uri);
-        key_sets.insert(url.into(), keys.clone());
-        Some(keys)
+    }
+
+    /// Notes that a user allowed the client of these keys access.
+    pub(crate) fn mark_keys_in_use(&self, url: &str) {
+        self.0.key_sets.mark_in_use(url);
+    }
+
+    /// Returns the keys at the URL of a client's key set; `None` if none can be fetched there. A
+    /// fetch counts for `caller`.
+    pub(crate) fn keys(
+        &self,
+        url: &str,
+        caller: Network,
+    ) -> Result<Option<KeySource>, DocumentError> {
+        let Some(fetcher) = self.0.fetcher.as_deref() else { return Ok(None) };
+        self.0.key_sets.keys(fetcher, url, caller).map_err(|TooMany| DocumentError::TooMany)
     }
 
     /// Joins the fetch in progress, or begins one.
-    fn fetch(&self, url: &DocumentUrl) -> Result<Running, DocumentError> {
-        let mut entries = self.0.entries.lock();
-        if let Some(running) = entries.get(url.as_str()).and_then(|entry| entry.running.clone()) {
-            return Ok(running);
+    fn fetch(
+        &self,
+        url: &DocumentUrl,
+        caller: Network,
+        is_known: bool,
+    ) -> Result<Running, TooMany> {
+        let mut all = self.0.running.lock();
+        if let Some(running) = all.get(url.as_str()) {
+            return Ok(running.clone());
         }
-        self.0.per_host.take(url.host().into()).map_err(|_wait| DocumentError::TooMany)?;
-        self.0.make_room(&mut entries)?;
+        let place = self.0.admit(url, caller, is_known)?;
         let (ended, running) = watch::channel(None);
-        entries.entry(url.as_str().into()).or_default().running = Some(running.clone());
-        drop(entries);
+        all.insert(url.as_str().into(), running.clone());
+        drop(all);
         let shared = Arc::clone(&self.0);
-        let ending = Ending { shared, url: url.clone(), ended, problem: None };
+        let ending = Ending { shared, url: url.clone(), ended, problem: None, _place: place };
         // Dropping the handle changes nothing; the receiver signals the end.
         drop(self.0.tasks.spawn("fetch of a client's metadata document", async move {
             let fetched = ending.shared.fetch_once(&ending.url).await;
@@ -211,6 +245,7 @@ struct Ending {
     url: DocumentUrl,
     ended: watch::Sender<Option<DocumentError>>,
     problem: Option<DocumentError>,
+    _place: Option<Place>,
 }
 
 impl Ending {
@@ -221,34 +256,32 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        let mut entries = self.shared.entries.lock();
-        if let Some(entry) = entries.get_mut(self.url.as_str()) {
-            entry.running = None;
-            if entry.good.is_none() {
-                entries.remove(self.url.as_str());
-            }
-        }
-        drop(entries);
+        self.shared.running.lock().remove(self.url.as_str());
         self.ended.send_replace(self.problem);
     }
 }
 
 impl Shared {
-    fn good(&self, url: &DocumentUrl) -> Option<Good> {
-        self.entries.lock().get(url.as_str()).and_then(|entry| entry.good.clone())
+    /// Returns the good document of a URL that had one at some time.
+    fn known(&self, url: &DocumentUrl) -> Option<Option<Good>> {
+        self.known.lock().get(url.as_str()).map(|known| known.good.clone())
     }
 
-    /// Bounds the number of documents: the one that is fresh for the shortest time is removed.
-    fn make_room(&self, entries: &mut HashMap<Box<str>, Entry>) -> Result<(), DocumentError> {
-        if entries.len() < self.limits.capacity {
-            return Ok(());
+    /// Takes a fetch of this URL from the quotas.
+    // F521: of a known document, no caller can use it up by other URLs.
+    fn admit(
+        &self,
+        url: &DocumentUrl,
+        caller: Network,
+        is_known: bool,
+    ) -> Result<Option<Place>, TooMany> {
+        if is_known {
+            return self.quotas.take_of_reserve(url.as_str()).map(|()| None);
         }
-        let idle = entries.iter().filter(|(_, entry)| entry.running.is_none());
-        let oldest =
-            idle.min_by_key(|(_, entry)| entry.good.as_ref().map(|good| good.fresh_until.date()));
-        let oldest = oldest.map(|(url, _)| url.clone()).ok_or(DocumentError::TooMany)?;
-        entries.remove(&oldest);
-        Ok(())
+        let place = self.quotas.place(caller)?;
+        self.quotas.take_of_caller(caller, url.host())?;
+        self.quotas.take_of_host(url.host())?;
+        Ok(Some(place))
     }
 
     async fn fetch_once(&self, url: &DocumentUrl) -> Result<(), DocumentError> {
@@ -259,23 +292,27 @@ impl Shared {
             let age = document::age(response.headers(), &self.limits);
             document::read(url, &response).map(|client| (client, age))
         });
-        let mut entries = self.entries.lock();
-        let entry = entries.entry(url.as_str().into()).or_default();
+        let mut all = self.known.lock();
+        let before = all.get(url.as_str());
+        let is_in_use = before.as_ref().is_some_and(|known| known.is_in_use);
         match read {
             Ok((client, age)) => {
                 let usable = age.max(self.limits.stale_age);
-                entry.good = Some(Good {
+                let good = Good {
                     client,
                     fresh_until: Deadline::after(began, age),
                     usable_until: Deadline::after(began, usable),
-                });
+                };
+                all.insert(url.as_str(), Known { good: Some(good), is_in_use });
                 Ok(())
             }
             Err(problem) => {
                 // The host states that there is another client now, or none. In any other case, the
                 // last good document is used until it is too old.
-                if problem == DocumentError::Invalid {
-                    entry.good = None;
+                match before.filter(|_| problem == DocumentError::Invalid) {
+                    Some(known) if is_in_use => known.good = None,
+                    Some(_) => all.remove(url.as_str()),
+                    None => {}
                 }
                 Err(problem)
             }

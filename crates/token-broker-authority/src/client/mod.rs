@@ -9,6 +9,10 @@ mod document;
 mod document_fetch;
 mod document_url;
 mod documents;
+mod fetch_quotas;
+mod host;
+mod key_sets;
+mod least_recently_used;
 mod metadata;
 #[cfg(test)]
 mod metadata_tests;

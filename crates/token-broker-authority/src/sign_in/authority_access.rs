@@ -8,6 +8,7 @@ use tower_token_broker::principal::{Initiator, User};
 use super::{AccessUnavailable, ClientAccess};
 use crate::{
     Authority,
+    limits::Network,
     pages::{ClientFamily, ConnectedClient, ConnectionsView},
 };
 
@@ -52,8 +53,12 @@ impl<S: AuthorityStore> ClientAccess for Authority<S> {
 
 impl<S: AuthorityStore> Authority<S> {
     async fn name(&self, clients: &mut [ConnectedClient]) {
+        let directory = &self.0.authorize.directory;
         for client in clients {
-            if let Ok(Some(found)) = self.0.authorize.directory.find(&client.id).await {
+            let found = directory.find(&client.id, Network::of(None)).await;
+            // It has a token family.
+            directory.documents().mark_in_use(&client.id);
+            if let Ok(Some(found)) = found {
                 let shown = self.0.authorize.on_page(&found);
                 client.claimed_name = shown.claimed_name;
                 client.identity = Some(shown.identity);

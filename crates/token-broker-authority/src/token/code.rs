@@ -34,7 +34,7 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         if verifier.is_some_and(|verifier| !pkce::is_verifier(verifier)) {
             return Err(missing("code_verifier has 43 to 128 unreserved characters"));
         }
-        let client = self.clients.authenticate(&request.headers, params).await?;
+        let client = self.clients.authenticate(request, params).await?;
         let code = Some(code).filter(|code| code.len() <= MAX_CODE).ok_or(INVALID_GRANT)?;
         let hash = self.lookup.code(&Secret::from_text(code.to_owned()));
         let found = self.store.code(&hash).await.map_err(|_| NOT_STORED)?;

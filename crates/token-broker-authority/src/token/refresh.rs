@@ -43,7 +43,7 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         params: &Params,
     ) -> Result<Response<Bytes>, EndpointError> {
         let token = params.get("refresh_token").ok_or(missing("refresh_token is missing"))?;
-        let client = self.clients.authenticate(&request.headers, params).await?;
+        let client = self.clients.authenticate(request, params).await?;
         let token = RefreshToken::parse(token).ok_or(INVALID_GRANT)?;
         let found = self.store.family(&token.family).await.map_err(|_| NOT_STORED)?;
         let found = found.ok_or(INVALID_GRANT)?;
@@ -87,12 +87,14 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         }
     }
 
-    /// Notes the use of a client that registered itself, so that it is not removed.
+    /// Notes the use of a client, so that it is not removed if it registered itself, and its
+    /// document is kept if it has one.
     pub(super) async fn mark_used(
         &self,
         client: &AuthenticatedClient,
         at: Timestamp,
     ) -> Result<(), EndpointError> {
+        self.clients.mark_in_use(client);
         if client.is_registered() {
             let marked = self.store.mark_client_used(&ClientId::new(client.id()), at).await;
             marked.map_err(|_| NOT_STORED)?;

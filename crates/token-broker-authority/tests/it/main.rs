@@ -4,6 +4,7 @@
 mod account_access;
 mod audit;
 mod authorize;
+mod client_document_quotas;
 mod client_documents;
 mod consent;
 mod key_rotation;
