@@ -50,9 +50,9 @@ pub fn authorization(query: &[u8], registered: &[&str]) -> Outcome {
     match validate(&params, &verified, &servers) {
         Ok(_pending) => Outcome::Asked(verified.redirect.as_str().to_owned()),
         Err(Refused::Page(_)) => Outcome::Page,
-        Err(Refused::Redirect { to, state, code }) => {
-            let location = redirect_location(&to, code, state.as_deref());
-            Outcome::Redirect(to.as_str().to_owned(), location)
+        Err(Refused::Redirect(error) | Refused::Link(error, _)) => {
+            let location = redirect_location(&error.to, error.code, error.state.as_deref());
+            Outcome::Redirect(error.to.as_str().to_owned(), location)
         }
     }
 }

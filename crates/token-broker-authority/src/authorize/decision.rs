@@ -15,6 +15,7 @@ use tower_token_broker::{
 use super::{
     AuthorizeEndpoint, AuthorizePageError as PageError, ConsentRequest, Interaction, Pending,
     SignedIn,
+    endpoint::Step,
     redirect::{Answer, redirect},
     request::{Refused, Verified},
     ticket::Ticket,
@@ -52,6 +53,7 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         interaction: &I,
         request: &EndpointRequest,
     ) -> Result<Response<Bytes>, PageError> {
+        self.limit(request, Step::Decide)?;
         if request.method != Method::POST || !is_form(&request.headers) {
             return Err(PageError::Unreadable);
         }

@@ -9,14 +9,14 @@ use tower_token_broker::{Broker, request_id::RequestId};
 
 use super::{
     AuthorizePageError as PageError, AuthorizeSettings, ConsentClient, ConsentRedirect,
-    ConsentRequest, Interaction, Pending, PendingRequests,
+    ConsentRequest, Interaction, Pending, PendingRequests, RefusedRequest,
     consent::ClientIdentity,
-    redirect::{Answer, redirect},
-    request::{Refused, Verified, validate, verify},
+    redirect::{Answer, location, redirect},
+    request::{ErrorForClient, Refused, Verified, validate, verify},
     ticket::Ticket,
 };
 use crate::{
-    client::{Client, ClientOrigin, Directory},
+    client::{Client, ClientOrigin, Directory, VerifiedRedirect},
     limits::{CallerLimiter, Network},
     oauth_error::ErrorCode,
     params::Params,
@@ -38,7 +38,15 @@ pub(crate) struct AuthorizeEndpoint<S> {
     pub(crate) pending: PendingRequests,
     pub(crate) settings: AuthorizeSettings,
     pub(crate) tokens: TokenSettings,
-    pub(crate) per_address: CallerLimiter,
+    pub(crate) per_address: CallerLimiter<Step>,
+}
+
+/// A step of an authorization. Each has a quota of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Step {
+    Authorize,
+    Continue,
+    Decide,
 }
 
 impl<S: AuthorityStore> AuthorizeEndpoint<S> {
@@ -49,9 +57,7 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         request: &EndpointRequest,
     ) -> Response<Bytes> {
         let responded = async {
-            self.per_address
-                .take(Network::of(request.peer))
-                .map_err(|_wait| Refused::Page(PageError::TooManyRequests))?;
+            self.limit(request, Step::Authorize).map_err(Refused::Page)?;
             let query = request.query.as_deref().unwrap_or_default();
             let params = Params::parse(query.as_bytes())
                 .map_err(|_| Refused::Page(PageError::Unreadable))?;
@@ -72,6 +78,7 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         request: &EndpointRequest,
     ) -> Response<Bytes> {
         let responded = async {
+            self.limit(request, Step::Continue).map_err(Refused::Page)?;
             let query = request.query.as_deref().unwrap_or_default();
             let params = Params::parse(query.as_bytes())
                 .map_err(|_| Refused::Page(PageError::Unreadable))?;
@@ -93,6 +100,13 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         verify(&self.directory, of_client, Network::of(request.peer)).await
     }
 
+    /// Counts a request of this step.
+    // D532: before anything is opened, looked up or fetched.
+    pub(super) fn limit(&self, request: &EndpointRequest, step: Step) -> Result<(), PageError> {
+        let taken = self.per_address.take_for(Network::of(request.peer), &step);
+        taken.map_err(|_wait| PageError::TooManyRequests)
+    }
+
     /// Shows the consent page, or lets the user sign in first.
     // D097: a page in each case. Consent is not remembered.
     async fn ask<I: Interaction>(
@@ -109,18 +123,10 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         };
         let offered = self.servers.offered(pending.resource.as_ref(), pending.scopes.as_ref());
         if offered.is_empty() {
-            return Err(Refused::Redirect {
-                to: verified.redirect.clone(),
-                state: pending.state,
-                code: ErrorCode::InvalidTarget,
-            });
+            return Err(verified.refused(pending.state.as_deref(), ErrorCode::InvalidTarget));
         }
         let servers = offered.iter().map(|(server, scopes)| server.on_page(scopes)).collect();
-        let redirect = ConsentRedirect::new(
-            verified.redirect.as_str(),
-            verified.redirect.host(),
-            verified.redirect.target(),
-        );
+        let redirect = on_page(&verified.redirect);
         let ticket = Ticket::new(pending).map_err(|_| Refused::Page(PageError::Unavailable))?;
         let sealed = ticket.seal(self.broker.sealing_keys(), self.broker.clock(), &user);
         let client = self.on_page(&verified.client);
@@ -150,20 +156,36 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         refused: Refused,
     ) -> Response<Bytes> {
         match refused {
-            Refused::Redirect { to, state, code } => {
+            Refused::Redirect(ErrorForClient { to, state, code }) => {
                 tracing::info!(code = code.as_str(), "an authorization request was refused");
                 let answer = Answer::Error(code);
                 redirect(&to, &answer, state.as_deref(), &self.issuer, StatusCode::FOUND)
             }
+            Refused::Link(ErrorForClient { to, state, code }, client) => {
+                let id = request_id(code.as_str());
+                let answer = Answer::Error(code);
+                let link = location(&to, &answer, state.as_deref(), &self.issuer);
+                let client = self.on_page(&client);
+                interaction.refused(&RefusedRequest::new(code, client, on_page(&to), &link), &id)
+            }
             Refused::Page(error) => {
-                let mut bits = [0; 16];
-                // Without random numbers, the ID is no help; the page is shown all the same.
-                let is_random = aws_lc_rs::rand::fill(&mut bits).is_ok();
-                let id = RequestId::from_bits(bits);
-                let code = error.code();
-                tracing::info!(request.id = %id, code, is_random, "an error page was shown");
+                let id = request_id(error.code());
                 interaction.error(error, &id)
             }
         }
     }
+}
+
+fn on_page(redirect: &VerifiedRedirect) -> ConsentRedirect {
+    ConsentRedirect::new(redirect.as_str(), redirect.host(), redirect.target())
+}
+
+/// Logs an error page, and returns the ID that it shows.
+fn request_id(code: &str) -> RequestId {
+    let mut bits = [0; 16];
+    // Without random numbers, the ID is no help; the page is shown all the same.
+    let is_random = aws_lc_rs::rand::fill(&mut bits).is_ok();
+    let id = RequestId::from_bits(bits);
+    tracing::info!(request.id = %id, code, is_random, "an error page was shown");
+    id
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use tower_token_broker::{clock::Timestamp, principal::User, request_id::RequestId};
 
-use super::ConsentRequest;
+use super::{ConsentRequest, RefusedRequest};
 
 /// Renders the pages of the authorize endpoint, and knows who is signed in.
 ///
@@ -35,6 +35,11 @@ pub trait Interaction: Send + Sync + 'static {
 
     /// Returns an error page: what happened, what to do, and the ID of the request.
     fn error(&self, error: AuthorizePageError, request: &RequestId) -> Response<Bytes>;
+
+    /// Returns the error page of a request that is refused, of a client that described itself: what
+    /// happened, a link to the client, and the ID of the request. It must not lead the browser
+    /// there by itself.
+    fn refused(&self, refused: &RefusedRequest, request: &RequestId) -> Response<Bytes>;
 }
 
 /// A user who is signed in, in one browser.

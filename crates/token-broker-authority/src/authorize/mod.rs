@@ -7,8 +7,10 @@
 //!
 //! # Errors
 //! Until client and redirect URI are verified, an error is a page ([`AuthorizePageError`]) and
-//! there is no redirect. From then on an error is a redirect with a registered code. Each redirect
-//! has `iss` (RFC 9207).
+//! there is no redirect. From then on an error has a registered code. It is a redirect for
+//! configured clients and for programs on the user's computer. For clients that describe
+//! themselves, it is a page with a link ([`RefusedRequest`]), so that no one sends users to any
+//! page by an error (RFC 9700 §4.11.2). Each redirect and link has `iss` (RFC 9207).
 //!
 //! # Limits
 //! Query and form ≤ 64 KiB; `state` ≤ 2 KiB, printable ASCII; scopes ≤ 16 KiB. A code lives for a
@@ -23,6 +25,7 @@ mod endpoint;
 mod interaction;
 mod pending;
 mod redirect;
+mod refused_request;
 mod request;
 mod ticket;
 
@@ -51,6 +54,7 @@ pub use self::{
     },
     interaction::{AuthorizePageError, Interaction, SessionsUnavailable, SignedIn},
     pending::{Pending, PendingRequests},
+    refused_request::RefusedRequest,
 };
 pub(crate) use self::{endpoint::AuthorizeEndpoint, request::without_ignored};
 use crate::limits::Quota;
@@ -62,7 +66,8 @@ use crate::limits::Quota;
 pub struct AuthorizeSettings {
     /// Lifetime of a code; 60 seconds by default.
     pub code_lifetime: Duration,
-    /// Requests from one address; 120 per minute by default.
+    /// Requests of one step (authorize, continue, decide) from one address, or 64 bits of IPv6; 120
+    /// per minute by default. Four times as many from 48 bits of IPv6.
     pub per_address: Quota,
 }
 

@@ -1,15 +1,16 @@
 //! Validates an authorization request before anything is shown.
 //!
 //! The order decides the channel of an error: until client and redirect URI are verified, an error
-//! is a page, and the browser is redirected nowhere. From then on it is a redirect with the
-//! registered code, `state` and `iss`.
+//! is a page, and the browser is redirected nowhere. From then on it has the registered code,
+//! `state` and `iss`: in a redirect, or in the link of a page if the client described itself
+//! (RFC 9700 §4.11.2).
 
 use token_broker_store::authority::ClientStore;
 use tower_token_broker::principal::{Resource, Scopes};
 
-use super::{AuthorizePageError, Pending};
+use super::{AuthorizePageError, Pending, RedirectTarget};
 use crate::{
-    client::{Client, ClientError, Directory, VerifiedRedirect},
+    client::{Client, ClientError, ClientOrigin, Directory, VerifiedRedirect},
     limits::Network,
     oauth_error::ErrorCode,
     params::Params,
@@ -29,18 +30,52 @@ const MAX_NAME: usize = 100;
 const IGNORED_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
 /// The reasons why a request is not shown to the user.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Refused {
     /// An error page.
     Page(AuthorizePageError),
-    /// A redirect with an error.
-    Redirect { to: VerifiedRedirect, state: Option<Box<str>>, code: ErrorCode },
+    /// A redirect with an error. Only [`Verified::refused`] decides on it.
+    Redirect(ErrorForClient),
+    /// A page with the error, and a link to the client.
+    Link(ErrorForClient, Box<Client>),
+}
+
+/// An error, and the URI at which the client receives it.
+#[derive(Debug)]
+pub(crate) struct ErrorForClient {
+    pub(crate) to: VerifiedRedirect,
+    pub(crate) state: Option<Box<str>>,
+    pub(crate) code: ErrorCode,
 }
 
 /// Client and redirect URI, which decide whether there is a redirect.
 pub(crate) struct Verified {
     pub(crate) client: Client,
     pub(crate) redirect: VerifiedRedirect,
+}
+
+impl Verified {
+    /// Refuses the request, on the channel that is safe for this client.
+    ///
+    /// A client that registered itself, or wrote its own document, chose its page. It could send
+    /// users there by an error that it causes on purpose, with a link that begins with our host. So
+    /// the user sees a page of ours first. A program on the user's computer, which waits for the
+    /// response, is no such page, and the operator vouches for configured clients.
+    // D531
+    pub(super) fn refused(&self, state: Option<&str>, code: ErrorCode) -> Refused {
+        let (to, state) = (self.redirect.clone(), state.map(Into::into));
+        let error = ErrorForClient { to, state, code };
+        let is_trusted = match &self.client.origin {
+            ClientOrigin::Configured => true,
+            ClientOrigin::Document { .. } | ClientOrigin::Registered { .. } => {
+                self.redirect.target() == RedirectTarget::Loopback
+            }
+        };
+        if is_trusted {
+            return Refused::Redirect(error);
+        }
+        Refused::Link(error, Box::new(self.client.clone()))
+    }
 }
 
 /// Verifies client and redirect URI. A fetch of the client's document counts for `caller`.
@@ -69,11 +104,7 @@ pub(crate) fn validate(
     servers: &Servers,
 ) -> Result<Pending, Refused> {
     let state = state(params);
-    let refused = |code| Refused::Redirect {
-        to: verified.redirect.clone(),
-        state: state.ok().flatten().map(Into::into),
-        code,
-    };
+    let refused = |code| verified.refused(state.ok().flatten(), code);
     state.map_err(&refused)?;
     // D095: before the others, because it has a code of its own.
     if params.is_repeated("resource") {

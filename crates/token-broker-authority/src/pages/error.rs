@@ -2,15 +2,16 @@
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use maud::html;
+use maud::{Markup, html};
 use tower_token_broker::request_id::RequestId;
 
 use super::{
     Site,
     headers::{Flow, page},
     layout::layout,
+    outside::Outside,
 };
-use crate::authorize::AuthorizePageError;
+use crate::authorize::{AuthorizePageError, RefusedRequest};
 
 /// The reasons why a page of a user's own account is not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +129,41 @@ pub(crate) fn authorize_error(
     render(site, &View { status, what_happened, what_to_do, command: None, link: None, request })
 }
 
+/// Renders the error page of a request that is refused, with a link to the client.
+pub(crate) fn refused_request(
+    site: &Site,
+    refused: &RefusedRequest,
+    request: RequestId,
+) -> Response<Bytes> {
+    let name = refused.client.claimed_name.as_deref().unwrap_or("An application without a name");
+    let host = Outside(&refused.redirect.host);
+    let body = html! {
+        h1 { "That did not work" }
+        p.lead {
+            "An application that says it is " strong { (Outside(name)) }
+            " sent you here with a request that this broker refuses ("
+            code { (refused.code.as_str()) } ")."
+        }
+        p {
+            "If you came here from it on purpose, go back to it. If you did not expect this page, \
+             close this window."
+        }
+        p { a.button.secondary.wide href=(refused.link) rel="noreferrer" { "Go to " (host) } }
+        (request_id(request))
+    };
+    page(RefusedRequest::STATUS, Flow::FromApplication, layout(site, "Error", &body))
+}
+
+/// Renders the ID of a request.
+fn request_id(request: RequestId) -> Markup {
+    html! {
+        p.muted.small {
+            "If it happens again, report this request to the people who run this broker: "
+            code { (request.to_string()) }
+        }
+    }
+}
+
 /// The content of an error page.
 struct View<'a> {
     status: StatusCode,
@@ -151,10 +187,7 @@ fn render(site: &Site, view: &View<'_>) -> Response<Bytes> {
         @if let Some((path, label)) = view.link {
             p { a.button.secondary.wide href=(site.path(path)) { (label) } }
         }
-        p.muted.small {
-            "If it happens again, report this request to the people who run this broker: "
-            code { (view.request.to_string()) }
-        }
+        (request_id(view.request))
     };
     page(view.status, Flow::FromApplication, layout(site, "Error", &body))
 }

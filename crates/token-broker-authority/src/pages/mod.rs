@@ -29,7 +29,7 @@ mod times;
 pub use connections::{ClientFamily, ConnectedClient, ConnectionsView};
 pub(crate) use connections::{Notice, connections};
 pub(crate) use consent::consent;
-pub(crate) use error::{PageError, authorize_error, error};
+pub(crate) use error::{PageError, authorize_error, error, refused_request};
 pub(crate) use first_account::{FirstAccountProblem, FirstAccountView, first_account};
 pub(crate) use headers::harden;
 pub(crate) use password::{PasswordProblem, PasswordView, password};

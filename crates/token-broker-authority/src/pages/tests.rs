@@ -12,9 +12,12 @@ use tower_token_broker::{
 };
 
 use super::{sign_in::SignInProblem, *};
-use crate::authorize::{
-    AuthorizePageError, ClientIdentity, ConsentClient, ConsentRedirect, ConsentRequest,
-    ConsentScope, ConsentServer, RedirectTarget, SignedIn,
+use crate::{
+    ErrorCode,
+    authorize::{
+        AuthorizePageError, ClientIdentity, ConsentClient, ConsentRedirect, ConsentRequest,
+        ConsentScope, ConsentServer, RedirectTarget, RefusedRequest, SignedIn,
+    },
 };
 
 fn site() -> Site {
@@ -325,6 +328,36 @@ fn d522_hostile_names_stay_text() {
             let weight = html.len();
             assert!(weight < 20 * 1024, "D522: {weight} bytes");
         }
+    }
+}
+
+fn refused_of(client: ConsentClient, redirect: ConsentRedirect) -> Response<Bytes> {
+    let link = format!("{}?error=invalid_scope&state=a%22&iss=x", redirect.uri);
+    let refused = RefusedRequest::new(ErrorCode::InvalidScope, client, redirect, &link);
+    refused_request(&site(), &refused, RequestId::from_bits([7; 16]))
+}
+
+#[test]
+fn d531_the_page_of_a_refused_request_shows_where_its_link_leads() {
+    let web = ConsentRedirect::new("https://c.example/cb", "c.example", RedirectTarget::Web);
+    let page = refused_of(registered(Some("Claude Code")), web);
+    assert_eq!(page.status(), StatusCode::BAD_REQUEST, "D531");
+    let expected = "token-broker\n#1 That did not work\nAn application that says it is Claude \
+         Code sent you here with a request that this broker refuses (invalid_scope).\nIf you came \
+         here from it on purpose, go back to it. If you did not expect this page, close this \
+         window.\n(link: Go to c.example)";
+    assert!(spoken(&page).starts_with(expected), "D531 {}", spoken(&page));
+    let href = "href=\"https://c.example/cb?error=invalid_scope&amp;state=a%22&amp;iss=x\"";
+    assert!(html(&page).contains(href), "D531 {}", html(&page));
+    // Only the user leaves the page.
+    assert!(!page.headers().contains_key("refresh") && !html(&page).contains("http-equiv"));
+    for name in HOSTILE {
+        let redirect = ConsentRedirect::new("app.example:/cb", name, RedirectTarget::CustomScheme);
+        let page = refused_of(registered(Some(name)), redirect);
+        let html = html(&page);
+        assert!(!html.contains("<script") && !html.contains("<img"), "D522 {name}");
+        assert!(!html.contains('\u{202e}') && !html.contains('\0'), "D521 {name}");
+        assert_eq!(html.matches("<a ").count(), 1, "D531 {name}");
     }
 }
 

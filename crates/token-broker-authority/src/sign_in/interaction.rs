@@ -7,8 +7,11 @@ use tower_token_broker::request_id::RequestId;
 
 use super::{BrowserPages, ClientAccess, csrf::is_own_form, request::see_other};
 use crate::{
-    authorize::{AuthorizePageError, ConsentRequest, Interaction, SessionsUnavailable, SignedIn},
-    pages::{authorize_error, consent},
+    authorize::{
+        AuthorizePageError, ConsentRequest, Interaction, RefusedRequest, SessionsUnavailable,
+        SignedIn,
+    },
+    pages::{authorize_error, consent, refused_request},
 };
 
 impl<S: AuthorityStore, A: ClientAccess> Interaction for BrowserPages<S, A> {
@@ -34,5 +37,9 @@ impl<S: AuthorityStore, A: ClientAccess> Interaction for BrowserPages<S, A> {
 
     fn error(&self, error: AuthorizePageError, request: &RequestId) -> Response<Bytes> {
         authorize_error(&self.shared().site, error, *request)
+    }
+
+    fn refused(&self, refused: &RefusedRequest, request: &RequestId) -> Response<Bytes> {
+        refused_request(&self.shared().site, refused, *request)
     }
 }

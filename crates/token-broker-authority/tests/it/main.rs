@@ -7,6 +7,7 @@ mod authorize;
 mod client_document_quotas;
 mod client_documents;
 mod consent;
+mod deliberate_errors;
 mod key_rotation;
 mod private_key_jwt;
 mod races;

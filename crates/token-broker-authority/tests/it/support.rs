@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use token_broker_authority::{
     Authority, AuthorityBuilder, IssuerUrl, ProtectedServer,
     authorize::{
-        AuthorizePageError, ConsentRequest, Interaction, SessionsUnavailable,
+        AuthorizePageError, ConsentRequest, Interaction, RefusedRequest, SessionsUnavailable,
         SignedIn,
     },
 };
@@ -444,6 +444,14 @@ impl Interaction for TestPages {
         response
     }
 
+    fn refused(&self, refused: &RefusedRequest, request: &RequestId) -> Response<Bytes> {
+        let page = json!({"refused": refused.code.as_str(), "link": refused.link,
+            "client": refused.client.id, "host": refused.redirect.host,
+            "request": request.to_string()});
+        let mut response = Response::new(Bytes::from(page.to_string()));
+        *response.status_mut() = RefusedRequest::STATUS;
+        response
+    }
 }
 
 pub(crate) const fn minutes(minutes: u64) -> Duration {
