@@ -16,6 +16,7 @@ use tower_token_broker::{
 };
 
 use crate::{
+    authority::Decoys,
     backup::{self, BackupError},
     database::{Database, Failure, within},
     error::{OpenError, SqlError},
@@ -42,6 +43,7 @@ pub struct SqlStore {
     pub(crate) lookup_key: LookupKey,
     pub(crate) clock: Clock,
     pub(crate) ages: Arc<Ages>,
+    pub(crate) decoys: Decoys,
     pub(crate) timeout: Duration,
     /// How long a revocation counts.
     pub(crate) retention: Duration,
@@ -69,6 +71,7 @@ impl SqlStore {
             // Replaced below, before the store is returned.
             lookup_key: LookupKey::generate(),
             ages: Arc::new(Ages::new(&clock)),
+            decoys: Decoys::default(),
             clock,
             timeout: url.timeout,
             retention: counted(Revocations::RETENTION),

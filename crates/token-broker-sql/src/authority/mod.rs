@@ -7,6 +7,7 @@
 mod accounts;
 mod clients;
 mod codes;
+mod decoys;
 mod families;
 mod sealed;
 mod sessions;
@@ -20,7 +21,10 @@ use token_broker_store::{
 };
 use tower_token_broker::principal::{Resource, Scopes};
 
-pub(crate) use self::sealed::{SealedTable, TABLES};
+pub(crate) use self::{
+    decoys::Decoys,
+    sealed::{SealedTable, TABLES},
+};
 use crate::{
     database::{Changes, Failure, Row, Value},
     store::SqlStore,

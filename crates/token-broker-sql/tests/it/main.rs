@@ -2,6 +2,7 @@
 
 //! The stores of SQLite and PostgreSQL.
 
+mod account_names;
 mod at_rest;
 mod authority_at_rest;
 mod authority_changed_rows;

@@ -108,7 +108,10 @@ impl AccountStore for SqlStore {
         name: &UserName,
     ) -> Result<Option<AccountWithPassword>, StoreError> {
         let rows = self.read(LOAD_BY_NAME, &[Value::Text(name.as_key())]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let Some(row) = rows.first() else {
+            self.open_decoy(name.as_key()).await?;
+            return Ok(None);
+        };
         let account = read(row)?;
         let context = context(&account.subject, account.name.as_str());
         let hash = match Sealed::read(row, 6) {

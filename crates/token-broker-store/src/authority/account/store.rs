@@ -83,6 +83,9 @@ pub trait AccountStore: Send + Sync + 'static {
 
     /// Returns the account with this name, with its password hash.
     ///
+    /// Sign-in must not show whether there is an account: if a key management service is called to
+    /// open a hash, a name without an account takes as many calls.
+    ///
     /// # Errors
     /// [`StoreError::UnreadableRow`]
     ///
