@@ -18,6 +18,8 @@ pub(crate) enum CookieKind {
     /// A visit of someone who has not signed in. The token of the sign-in form is bound to it, so
     /// that another site cannot sign a browser in as someone else.
     Visit,
+    /// A browser in which a user has signed in before.
+    Device,
 }
 
 impl CookieKind {
@@ -25,12 +27,22 @@ impl CookieKind {
         match self {
             Self::Session => "token-broker-session",
             Self::Visit => "token-broker-visit",
+            Self::Device => "token-broker-device",
         }
     }
 }
 
 /// Returns the value of a cookie, if the browser sent exactly one that we can have set.
 pub(crate) fn read(site: &Site, headers: &HeaderMap, kind: CookieKind) -> Option<BrowserSecret> {
+    BrowserSecret::parse(read_text(site, headers, kind)?)
+}
+
+/// Returns the text of a cookie, if the browser sent exactly one of this name.
+pub(crate) fn read_text<'h>(
+    site: &Site,
+    headers: &'h HeaderMap,
+    kind: CookieKind,
+) -> Option<&'h str> {
     let name = name_of(site, kind);
     let mut values = headers
         .get_all(header::COOKIE)
@@ -40,7 +52,7 @@ pub(crate) fn read(site: &Site, headers: &HeaderMap, kind: CookieKind) -> Option
         .filter_map(|pair| pair.trim_matches([' ', '\t']).split_once('='))
         .filter_map(|(found, value)| (found == name).then_some(value));
     match (values.next(), values.next()) {
-        (Some(value), None) => BrowserSecret::parse(value),
+        (Some(value), None) => Some(value),
         // Which of the two?
         (Some(_), Some(_)) | (None, _) => None,
     }
@@ -54,6 +66,16 @@ pub(crate) fn set(
     seconds: u64,
 ) -> Option<HeaderValue> {
     header_of(site, kind, value.as_str(), seconds)
+}
+
+/// Returns the header that sets a cookie whose value is base64url.
+pub(crate) fn set_text(
+    site: &Site,
+    kind: CookieKind,
+    value: &str,
+    seconds: u64,
+) -> Option<HeaderValue> {
+    header_of(site, kind, value, seconds)
 }
 
 /// Returns the header that removes a cookie.

@@ -16,9 +16,10 @@ use tower_token_broker::{
 use super::{
     BrowserRequest, Busy, Password,
     browser_pages::Shared,
-    password::Check,
+    password::{Check, CheckError, Place},
     throttle::{Limit, Throttled},
 };
+use crate::limits::Network;
 
 /// The outcome of an attempt to sign in. Each one that is refused for a password has its record.
 #[derive(Debug)]
@@ -52,47 +53,67 @@ impl<S: AuthorityStore, A> Shared<S, A> {
     ) -> Result<SignInOutcome, SignInError> {
         let name = UserName::parse(user_name).ok();
         let key = name.as_ref().map_or(user_name, UserName::as_key);
-        let address = request.peer.map(|peer| peer.ip());
-        let attempt = match self.throttle.begin(key, address) {
+        let device = name.as_ref().and_then(|name| self.device(request.headers, name));
+        // S527: before it counts as an attempt, and before anything is looked up.
+        let place = self.passwords.place()?;
+        let attempt = match self.throttle.begin(key, Network::of(request.peer), device) {
             Ok(attempt) => attempt,
-            Err(throttled) => return self.throttled(request, name.as_ref(), throttled).await,
+            Err(throttled) => {
+                drop(place);
+                return self.throttled(request, name.as_ref(), throttled).await;
+            }
         };
-        let stored = match &name {
-            Some(name) => self.store.account_by_name(name).await?,
-            None => None,
+        // A client that disconnects drops the attempt, which is then a failure.
+        let (stored, check) = match self.verdict(name.as_ref(), password, place).await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                attempt.withdrawn();
+                return Err(error);
+            }
         };
-        let check = self.check(stored.as_ref(), password).await?;
         let user = stored.as_ref().map(|stored| self.user_of(&stored.account));
         let failure = match (check, stored) {
-            (Check::Right { rehashed }, Some(stored)) if stored.account.enabled => {
+            (Check::Right { is_outdated }, Some(stored)) if stored.account.enabled => {
                 attempt.succeeded();
-                self.replace_hash(&stored, rehashed).await;
+                if is_outdated {
+                    self.replace_hash(&stored, password).await;
+                }
                 return Ok(SignInOutcome::Right(stored.account));
             }
             (Check::Right { .. }, _) => SignInFailure::Disabled,
             (Check::Wrong, None) => SignInFailure::UnknownAccount,
             (Check::Wrong, Some(_)) => SignInFailure::WrongPassword,
-            (Check::Unreadable, _) => return Err(SignInError::Store(StoreError::Unreachable)),
         };
         self.note(request, None, Note::sign_in_failed(user.as_ref(), failure)).await?;
         Ok(SignInOutcome::Wrong)
     }
 
-    async fn check(
+    /// Looks the account up, and checks the password: the same work for each name.
+    async fn verdict(
         &self,
-        stored: Option<&AccountWithPassword>,
+        name: Option<&UserName>,
         password: &str,
-    ) -> Result<Check, SignInError> {
+        place: Place,
+    ) -> Result<(Option<AccountWithPassword>, Check), SignInError> {
+        let stored = match name {
+            Some(name) => self.store.account_by_name(name).await?,
+            None => None,
+        };
         // No account has a password that cannot be prepared: no work, whether or not there is one.
-        let Some(password) = Password::parse(password) else { return Ok(Check::Wrong) };
+        let Some(password) = Password::parse(password) else { return Ok((stored, Check::Wrong)) };
         #[expect(clippy::disallowed_methods, reason = "compared with the password, by argon2")]
-        let hash = stored.and_then(|stored| stored.password_hash.expose_text());
-        Ok(self.passwords.check(&password, hash).await?)
+        let hash = stored.as_ref().and_then(|stored| stored.password_hash.expose_text());
+        match self.passwords.check(place, &password, hash).await {
+            Ok(check) => Ok((stored, check)),
+            Err(CheckError::Busy) => Err(SignInError::Busy),
+            Err(CheckError::Unreadable) => Err(SignInError::Store(StoreError::Unreachable)),
+        }
     }
 
     /// Stores a hash of a higher cost. If that fails, the next sign-in does it.
-    async fn replace_hash(&self, stored: &AccountWithPassword, rehashed: Option<String>) {
-        let Some(rehashed) = rehashed else { return };
+    async fn replace_hash(&self, stored: &AccountWithPassword, password: &str) {
+        let Some(password) = Password::parse(password) else { return };
+        let Ok(rehashed) = self.passwords.hash(&password).await else { return };
         let hash = Secret::from_text(rehashed);
         let account = AccountWithPassword::new(stored.account.clone(), hash);
         if let Err(error) = self.store.rehash_password(&account).await {
@@ -116,7 +137,7 @@ impl<S: AuthorityStore, A> Shared<S, A> {
             tracing::warn!(
                 alarm = Alarm::SignInFlood.code(),
                 request.id = %request.id,
-                "too many attempts to sign in from addresses that are not known; more are refused"
+                "too many attempts to sign in from browsers that are not known; more are refused"
             );
         }
         if throttled.is_first {

@@ -43,6 +43,7 @@ mod browser_secret;
 mod connections;
 mod cookie;
 mod csrf;
+mod device;
 mod first_account;
 mod form;
 mod interaction;

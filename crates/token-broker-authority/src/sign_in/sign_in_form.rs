@@ -109,6 +109,7 @@ impl<S: AuthorityStore, A> Shared<S, A> {
             return self.error(request, PageError::Unavailable);
         };
         let response = with_cookie(see_other(location), cookie);
+        let response = with_cookie(response, self.device_cookie(account));
         with_cookie(response, cookie::remove(&self.site, CookieKind::Visit))
     }
 

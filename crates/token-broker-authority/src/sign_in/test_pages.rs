@@ -86,16 +86,26 @@ impl TestPages {
 
     pub(in crate::sign_in) fn at(public_url: &str) -> Self {
         let clock = Clock::manual(Timestamp::from_unix_seconds(1_795_500_000));
-        let (records, keys) = (InMemory::new(), SealingKeys::generate());
-        let broker = Broker::builder().audit(records.clone()).clock(clock.clone()).build().unwrap();
         let site = Site::new(public_url).unwrap().link_command("token-broker users link");
-        let (store, access) = (MemoryAuthority::new(), TestAccess::default());
+        Self::on(site, MemoryAuthority::new(), (clock, SealingKeys::generate()))
+    }
+
+    fn on(site: Site, store: MemoryAuthority, (clock, keys): (Clock, SealingKeys)) -> Self {
+        let records = InMemory::new();
+        let broker = Broker::builder().audit(records.clone()).clock(clock.clone());
+        let broker = broker.sealing_keys(keys.clone()).build().unwrap();
+        let access = TestAccess::default();
         let pending = PendingRequests::new(keys.clone(), clock.clone(), ISSUER, "");
         let cost = PasswordsOptions::default().cost(HashCost::cheap_for_tests());
         let options = BrowserPagesOptions::default().passwords(cost);
         let stores = (store.clone(), access.clone());
         let pages = BrowserPages::new(&broker, (site.clone(), ISSUER), stores, pending, options);
         Self { pages, store, access, site, clock, records, keys }
+    }
+
+    /// Returns the pages of another process on the same store, with the same sealing keys.
+    pub(in crate::sign_in) fn restarted(&self) -> Self {
+        Self::on(self.site.clone(), self.store.clone(), (self.clock.clone(), self.keys.clone()))
     }
 
     /// Creates an account with [`PASSWORD`], and returns its user.

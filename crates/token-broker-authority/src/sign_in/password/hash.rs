@@ -39,6 +39,11 @@ impl HashCost {
         }
     }
 
+    /// Returns the work of a hash: the blocks that are computed.
+    pub(super) const fn work(self) -> u64 {
+        self.memory as u64 * self.passes as u64
+    }
+
     /// Creates a cost below the minimum, for tests.
     #[cfg(any(test, feature = "test-util"))]
     pub const fn cheap_for_tests() -> Self {
@@ -77,23 +82,52 @@ pub(super) fn no_password(cost: HashCost) -> String {
     phc.to_text()
 }
 
-/// Returns whether a password has this hash. The time does not depend on the outcome. `None` if the
-/// text is no hash that can be computed, or there is no memory.
-pub(super) fn verify(password: &Password, text: &str) -> Option<bool> {
-    let phc = Phc::parse(text)?;
-    if phc.memory > HashCost::MAX_MEMORY || phc.passes > HashCost::MAX_PASSES || phc.lanes > 4 {
-        return None;
+/// The outcome of [`verify_within`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verified {
+    /// `None` if the text is no hash that can be computed, or there is no memory.
+    pub(super) is_right: Option<bool>,
+    /// The work that was done.
+    pub(super) work: u64,
+}
+
+/// Returns whether a password has this hash, and does this much work in all. The time does not
+/// depend on the outcome.
+pub(super) fn verify_within(password: &Password, text: &str, work: u64) -> Verified {
+    let Some(phc) = readable(text) else { return Verified { is_right: None, work: 0 } };
+    let is_right = computed(password, &phc)
+        .map(|computed| constant_time::verify_slices_are_equal(&computed, &phc.hash).is_ok());
+    let mut done = phc.work();
+    if let Some(padding) = padding(work.saturating_sub(done), phc.passes) {
+        // Its result is not needed. Without memory for it, the check was the dearer one.
+        done += padding.work();
+        drop(std::hint::black_box(computed(password, &padding)));
     }
-    let computed = computed(password, &phc)?;
-    Some(constant_time::verify_slices_are_equal(&computed, &phc.hash).is_ok())
+    Verified { is_right, work: done }
+}
+
+/// Returns the work of computing a hash; `None` if it is none that is computed.
+pub(super) fn work_of(text: &str) -> Option<u64> {
+    readable(text).map(|phc| phc.work())
+}
+
+fn readable(text: &str) -> Option<Phc> {
+    Phc::parse(text).filter(|phc| {
+        phc.memory <= HashCost::MAX_MEMORY && phc.passes <= HashCost::MAX_PASSES && phc.lanes <= 4
+    })
+}
+
+/// Returns the parameters of a hash that takes this work, with as many passes if that is possible.
+fn padding(work: u64, passes: u32) -> Option<Phc> {
+    let passes = u64::from(passes).max(work.div_ceil(HashCost::MAX_MEMORY.into())).max(1);
+    let (memory, passes) = (u32::try_from(work / passes).ok()?, u32::try_from(passes).ok()?);
+    // Less than the smallest hash takes no time.
+    (memory >= Params::MIN_M_COST).then(|| empty(HashCost { memory, passes }))
 }
 
 /// Returns whether a hash is cheaper than this cost.
 pub(super) fn is_outdated(text: &str, cost: HashCost) -> bool {
-    Phc::parse(text).is_some_and(|phc| {
-        let work = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
-        work(phc.memory, phc.passes) < work(cost.memory, cost.passes)
-    })
+    Phc::parse(text).is_some_and(|phc| phc.work() < cost.work())
 }
 
 fn empty(cost: HashCost) -> Phc {
@@ -121,6 +155,33 @@ mod tests {
 
     fn password(text: &str) -> Password {
         Password::parse(text).unwrap()
+    }
+
+    fn verify(password: &Password, text: &str) -> Option<bool> {
+        verify_within(password, text, 0).is_right
+    }
+
+    #[test]
+    fn s526_each_check_does_the_same_work() {
+        let costs = [(8, 1), (8, 3), (64, 1), (100, 2), (1_000, 3)]
+            .map(|(memory, passes)| HashCost { memory, passes });
+        let most = 3_000;
+        for cost in costs {
+            let stored = hash(&password("a"), cost).unwrap();
+            let nothing = no_password(cost);
+            for (password, text) in [("a", &stored), ("b", &stored), ("a", &nothing)] {
+                let verified = verify_within(&self::password(password), text, most);
+                let is_right = password == "a" && *text == stored;
+                assert_eq!(verified.is_right, Some(is_right), "S526 {cost:?}");
+                // Less than the smallest hash is left.
+                assert!((most - 24..=most).contains(&verified.work), "S526 {cost:?} {verified:?}");
+            }
+        }
+        let stored = hash(&password("a"), costs[4]).unwrap();
+        for less in [0, 1, 2_999, 3_000, 3_007] {
+            assert_eq!(verify_within(&password("a"), &stored, less).work, 3_000, "S526: no more");
+        }
+        assert_eq!(padding(u64::from(HashCost::MAX_MEMORY) * 16, 1).unwrap().passes, 16);
     }
 
     #[test]

@@ -6,6 +6,6 @@ mod pool;
 mod rules;
 
 pub use hash::{HashCost, HashCostError};
-pub(crate) use pool::Check;
 pub use pool::{Busy, Passwords, PasswordsOptions};
+pub(crate) use pool::{Check, CheckError, Place};
 pub use rules::{NewPasswordError, Password};

@@ -43,6 +43,11 @@ impl Phc {
         (phc.to_text() == text).then_some(phc)
     }
 
+    /// Returns the work of computing the hash: the blocks that are computed.
+    pub(super) const fn work(&self) -> u64 {
+        self.memory as u64 * self.passes as u64
+    }
+
     /// Writes the text.
     pub(super) fn to_text(&self) -> String {
         let Self { memory, passes, lanes, salt, hash } = self;

@@ -1,8 +1,17 @@
 //! The pool that computes password hashes: few at once, because each needs much memory and a core.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use tokio::{sync::Semaphore, task};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task,
+};
 
 use super::{HashCost, Password, hash};
 
@@ -68,6 +77,8 @@ pub struct Passwords(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     cost: HashCost,
+    /// The work of each check: that of the dearest hash so far. Never less than that of `cost`.
+    work: AtomicU64,
     /// Compared with the password of an account that does not exist.
     no_password: String,
     running: Arc<Semaphore>,
@@ -80,13 +91,27 @@ struct Shared {
 pub(crate) enum Check {
     /// The password is right.
     Right {
-        /// A hash of the current cost, if the stored one is cheaper.
-        rehashed: Option<String>,
+        /// Whether the stored hash is cheaper than a new one.
+        is_outdated: bool,
     },
     /// The password is wrong, or there is no account.
     Wrong,
-    /// The stored hash cannot be read.
+}
+
+/// The reasons why there is no outcome of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CheckError {
+    /// The pool is full.
+    Busy,
+    /// The stored hash cannot be read, or there is no memory.
     Unreadable,
+}
+
+/// A place in the pool. It is free when this is dropped.
+#[derive(Debug)]
+#[must_use = "the place is free when it is dropped"]
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// No hash can be computed at the moment. Retry after [`Busy::RETRY_AFTER`].
@@ -107,6 +132,7 @@ impl Passwords {
         let admitted = running + options.max_waiting.min(MOST);
         Self(Arc::new(Shared {
             cost: options.cost,
+            work: AtomicU64::new(options.cost.work()),
             no_password: hash::no_password(options.cost),
             running: Arc::new(Semaphore::new(running)),
             admitted: Arc::new(Semaphore::new(admitted)),
@@ -122,49 +148,61 @@ impl Passwords {
     /// The work continues to its end, and its result is dropped.
     pub async fn hash(&self, password: &Password) -> Result<String, Busy> {
         let (cost, password) = (self.0.cost, password.clone());
-        self.run(move || hash::hash(&password, cost)).await?.ok_or(Busy)
+        self.run(self.place()?, move || hash::hash(&password, cost)).await?.ok_or(Busy)
+    }
+
+    /// Takes a place for [`Passwords::check`].
+    // S521: at most so many at once; the others are refused and not queued without a bound.
+    pub(crate) fn place(&self) -> Result<Place, Busy> {
+        let admitted = Arc::clone(&self.0.admitted).try_acquire_owned();
+        admitted.map(|permit| Place { _permit: permit }).map_err(|_| Busy)
     }
 
     /// Checks a password against a stored hash. Without one, the same work is done for nothing, so
     /// that the time does not show whether an account exists.
     ///
+    /// A hash may be cheaper than a new one, or dearer, if the cost was changed since. Each check
+    /// does the work of the dearest hash so far, counted in blocks of argon2; what the hash itself
+    /// does not need is spent on a hash that is dropped. The first check of a dearer hash after a
+    /// start still takes longer than those before it.
+    ///
     /// # Errors
-    /// [`Busy`]
+    /// [`CheckError`]
     ///
     /// # Cancellation
     /// As [`Passwords::hash`].
-    // S321: the same work for an unknown user as for a wrong password.
+    // S321, S526: the same work for an unknown user as for a wrong password.
     pub(crate) async fn check(
         &self,
+        place: Place,
         password: &Password,
         stored: Option<&str>,
-    ) -> Result<Check, Busy> {
+    ) -> Result<Check, CheckError> {
         let is_known = stored.is_some();
         let stored = stored.unwrap_or(&self.0.no_password).to_owned();
         let (cost, password) = (self.0.cost, password.clone());
-        self.run(move || match hash::verify(&password, &stored) {
-            Some(true) if is_known => {
-                let rehashed =
-                    hash::is_outdated(&stored, cost).then(|| hash::hash(&password, cost)).flatten();
-                Check::Right { rehashed }
-            }
-            Some(true | false) => Check::Wrong,
-            None => Check::Unreadable,
-        })
-        .await
+        let work = hash::work_of(&stored).unwrap_or(0);
+        let work = self.0.work.fetch_max(work, Ordering::Relaxed).max(work);
+        let checked = self.run(place, move || {
+            let is_right = hash::verify_within(&password, &stored, work).is_right?;
+            Some(match is_right && is_known {
+                true => Check::Right { is_outdated: hash::is_outdated(&stored, cost) },
+                false => Check::Wrong,
+            })
+        });
+        checked.await.map_err(|Busy| CheckError::Busy)?.ok_or(CheckError::Unreadable)
     }
 
-    // S521: at most so many at once; the others are refused and not queued without a bound.
     async fn run<T: Send + 'static>(
         &self,
+        place: Place,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let admitted = Arc::clone(&self.0.admitted).try_acquire_owned().map_err(|_| Busy)?;
         let running = Arc::clone(&self.0.running).acquire_owned().await.map_err(|_| Busy)?;
         // The places are free when the work has ended, not when its caller is dropped.
         let work = move || {
             let done = work();
-            drop((running, admitted));
+            drop((running, place));
             done
         };
         task::spawn_blocking(work).await.map_err(|_| Busy)
@@ -189,41 +227,51 @@ mod tests {
         let passwords = Passwords::new(cheap());
         let (right, wrong) = (Password::parse("right").unwrap(), Password::parse("wrong").unwrap());
         let hash = passwords.hash(&right).await.unwrap();
-        let check = async |password, stored| passwords.check(password, stored).await.unwrap();
-        assert_eq!(check(&right, Some(&hash)).await, Check::Right { rehashed: None });
-        assert_eq!(check(&wrong, Some(&hash)).await, Check::Wrong);
-        assert_eq!(check(&right, None).await, Check::Wrong, "S321");
-        assert_eq!(check(&right, Some("plain")).await, Check::Unreadable);
+        let check = async |password, stored| {
+            passwords.check(passwords.place().unwrap(), password, stored).await
+        };
+        let is_right = Check::Right { is_outdated: false };
+        assert_eq!(check(&right, Some(&*hash)).await, Ok(is_right));
+        assert_eq!(check(&wrong, Some(&hash)).await, Ok(Check::Wrong));
+        assert_eq!(check(&right, None).await, Ok(Check::Wrong), "S321");
+        assert_eq!(check(&right, Some("plain")).await, Err(CheckError::Unreadable));
     }
 
     #[tokio::test]
-    async fn a_cheap_hash_is_replaced() {
+    async fn s526_the_dearest_hash_determines_the_work() {
         let password = Password::parse("right").unwrap();
-        let old = Passwords::new(cheap()).hash(&password).await.unwrap();
-        let passwords = Passwords::new(PasswordsOptions::default());
-        let Check::Right { rehashed: Some(new) } =
-            passwords.check(&password, Some(&old)).await.unwrap()
-        else {
-            panic!("the hash is outdated");
+        let dear = cheap().cost(HashCost::new(19_456, 2).unwrap());
+        let [old, new] = [cheap(), dear].map(Passwords::new);
+        let (cheap_hash, dear_hash) =
+            (old.hash(&password).await.unwrap(), new.hash(&password).await.unwrap());
+        let work = |passwords: &Passwords| passwords.0.work.load(Ordering::Relaxed);
+        let check = async |passwords: &Passwords, stored| {
+            passwords.check(passwords.place().unwrap(), &password, stored).await.unwrap()
         };
-        let again = passwords.check(&password, Some(&new)).await.unwrap();
-        assert_eq!(again, Check::Right { rehashed: None });
-        let wrong = Password::parse("wrong").unwrap();
-        assert_eq!(passwords.check(&wrong, Some(&old)).await.unwrap(), Check::Wrong);
+        let outdated = check(&new, Some(&*cheap_hash)).await;
+        assert_eq!(outdated, Check::Right { is_outdated: true });
+        assert_eq!(check(&new, None).await, Check::Wrong);
+        assert_eq!(work(&new), 2 * 19_456, "S526: that of new hashes");
+        // The cost was lowered: from the first dear hash on, each check is as dear.
+        assert_eq!((check(&old, None).await, work(&old)), (Check::Wrong, 8));
+        let right = check(&old, Some(&dear_hash)).await;
+        assert_eq!((right, work(&old)), (Check::Right { is_outdated: false }, 2 * 19_456), "S526");
+        assert_eq!((check(&old, None).await, work(&old)), (Check::Wrong, 2 * 19_456), "S526");
     }
 
     #[tokio::test]
     async fn s521_few_hashes_are_computed_at_once() {
         let passwords = Passwords::new(cheap().max_running(1).max_waiting(1));
         let (release, held) = mpsc::channel::<()>();
-        let mut first = Box::pin(passwords.run(move || held.recv().is_ok()));
+        let mut first =
+            Box::pin(passwords.run(passwords.place().unwrap(), move || held.recv().is_ok()));
         assert!(polled_once(&mut first).await.is_none());
-        let mut second = Box::pin(passwords.run(|| ()));
+        let mut second = Box::pin(passwords.run(passwords.place().unwrap(), || ()));
         assert!(polled_once(&mut second).await.is_none(), "S521: it waits");
-        assert_eq!(passwords.run(|| ()).await, Err(Busy), "S521: and the third is refused");
+        assert!(passwords.place().is_err(), "S521: and the third is refused");
         // A waiting caller that disconnects leaves its place.
         drop(second);
-        let mut second = Box::pin(passwords.run(|| ()));
+        let mut second = Box::pin(passwords.run(passwords.place().unwrap(), || ()));
         assert!(polled_once(&mut second).await.is_none());
         release.send(()).unwrap();
         assert_eq!(first.await, Ok(true));
@@ -234,12 +282,13 @@ mod tests {
     async fn s521_a_dropped_caller_keeps_its_place_until_the_work_ends() {
         let passwords = Passwords::new(cheap().max_running(1).max_waiting(0));
         let (release, held) = mpsc::channel::<()>();
-        let mut first = Box::pin(passwords.run(move || held.recv().is_ok()));
+        let mut first =
+            Box::pin(passwords.run(passwords.place().unwrap(), move || held.recv().is_ok()));
         assert!(polled_once(&mut first).await.is_none());
         drop(first);
-        assert_eq!(passwords.run(|| ()).await, Err(Busy), "S521");
+        assert!(passwords.place().is_err(), "S521");
         release.send(()).unwrap();
-        while passwords.run(|| ()).await.is_err() {
+        while passwords.place().is_err() {
             tokio::task::yield_now().await;
         }
     }

@@ -117,6 +117,106 @@ async fn s523_guessing_is_slowed_down_and_recorded_once() {
     assert_eq!(location(&page), "/connections");
 }
 
+/// Uses up the attempts of all browsers that are not known.
+async fn flood(test: &TestPages) {
+    for last in 10..30 {
+        let mut stranger = test.browser();
+        stranger.last = last;
+        stranger.get("/sign-in").await;
+        for _ in 0..6 {
+            stranger.post("/sign-in", &[("user", "alice"), ("password", "wrong")]).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn s525_a_flood_keeps_no_user_out_of_a_known_browser() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let mut own = test.browser();
+    own.sign_in("alice").await;
+    own.get("/connections").await;
+    own.post("/sign-out", &[]).await;
+    flood(&test).await;
+    let mut other = test.browser();
+    assert_eq!(other.sign_in("alice").await.status(), StatusCode::TOO_MANY_REQUESTS, "S525");
+    // At any address, and after a restart: the cookie is all that is kept.
+    own.last = 77;
+    assert_eq!(location(&own.sign_in("alice").await), "/connections", "S525");
+    let restarted = test.restarted();
+    flood(&restarted).await;
+    let mut again = restarted.browser();
+    again.cookies = own.cookies.clone();
+    again.cookies.retain(|name, _| name.contains("device"));
+    assert_eq!(location(&again.sign_in("alice").await), "/connections", "S525");
+}
+
+#[tokio::test]
+async fn s525_a_device_cookie_is_of_one_user_and_ends() {
+    const COOKIE: &str = "__Host-token-broker-device";
+    let test = TestPages::new();
+    test.account("alice").await;
+    test.account("mallory").await;
+    let cookie_of = async |user: &str| {
+        let mut browser = test.browser();
+        browser.sign_in(user).await;
+        browser.cookies[COOKIE].clone()
+    };
+    let (alice, mallory) = (cookie_of("alice").await, cookie_of("mallory").await);
+    assert_ne!(cookie_of("alice").await, alice, "S525: a new one at each sign-in");
+    flood(&test).await;
+    let status = async |cookie: &str, user: &str| {
+        let mut browser = test.browser();
+        browser.cookies.insert(COOKIE.into(), cookie.into());
+        browser.sign_in(user).await.status()
+    };
+    let changed = alice.chars().rev().collect::<String>();
+    let shorter = alice.strip_suffix(|_: char| true).unwrap();
+    let pending = test.pending("Claude Code");
+    for cookie in [&*mallory, &changed, shorter, "", "A", &pending, &"A".repeat(4_000)] {
+        let refused = status(cookie, "alice").await;
+        assert_eq!(refused, StatusCode::TOO_MANY_REQUESTS, "S525 {cookie:.20}");
+    }
+    assert_eq!(status(&alice, "ALICE").await, StatusCode::SEE_OTHER, "S525: any case of the name");
+    test.clock.advance(Duration::from_secs(180 * 24 * 60 * 60));
+    flood(&test).await;
+    assert_eq!(status(&alice, "alice").await, StatusCode::TOO_MANY_REQUESTS, "S525: it has ended");
+}
+
+#[tokio::test]
+async fn s525_a_known_browser_has_its_own_pauses() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let mut own = test.browser();
+    own.sign_in("alice").await;
+    own.get("/connections").await;
+    own.post("/sign-out", &[]).await;
+    own.get("/sign-in").await;
+    for _ in 0..5 {
+        let page = own.post("/sign-in", &[("user", "alice"), ("password", "wrong")]).await;
+        assert_eq!(page.status(), StatusCode::UNAUTHORIZED);
+    }
+    let page = own.post("/sign-in", &[("user", "alice"), ("password", PASSWORD)]).await;
+    assert_eq!(page.status(), StatusCode::TOO_MANY_REQUESTS, "S525: a stolen cookie is no key");
+}
+
+#[tokio::test]
+async fn s527_a_full_pool_is_no_failure_of_the_user() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let mut browser = test.browser();
+    browser.get("/sign-in").await;
+    let places: Vec<_> =
+        std::iter::from_fn(|| test.pages.shared().passwords.place().ok()).collect();
+    for _ in 0..50 {
+        let page = browser.post("/sign-in", &[("user", "alice"), ("password", PASSWORD)]).await;
+        assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE, "S527");
+    }
+    drop(places);
+    assert_eq!(location(&browser.sign_in("alice").await), "/connections", "S527");
+    assert_eq!(test.recorded(&["sign_in"]).len(), 1, "S527");
+}
+
 #[tokio::test]
 async fn the_waiting_application_continues_after_the_sign_in() {
     let test = TestPages::new();

@@ -23,13 +23,18 @@ impl Bucket {
     /// # Errors
     /// The time after which there is one.
     pub(super) fn take(&mut self, per_minute: u32, now: Moment) -> Result<(), Duration> {
-        let each = 60_000 / u64::from(per_minute.max(1));
+        let each = each(per_minute);
         let used = self.used_at(now);
         if used + each > 60_000 {
             return Err(Duration::from_millis((used + each).saturating_sub(60_000)));
         }
         *self = Self { used: used + each, at: now };
         Ok(())
+    }
+
+    /// Gives an attempt back that was taken.
+    pub(super) fn give_back(&mut self, per_minute: u32) {
+        self.used = self.used.saturating_sub(each(per_minute));
     }
 
     fn used_at(&self, now: Moment) -> u64 {
@@ -41,4 +46,9 @@ impl Bucket {
     pub(super) fn is_in_use(&self, now: Moment) -> bool {
         self.used_at(now) > 0
     }
+}
+
+/// Returns the part of a minute that one attempt takes.
+fn each(per_minute: u32) -> u64 {
+    60_000 / u64::from(per_minute.max(1))
 }

@@ -1,39 +1,50 @@
 //! Limits on guessing passwords.
 //!
 //! No limit belongs to an account by itself: a stranger who knows a user name cannot keep its user
-//! out. There are three limits, kept in the memory of each process:
+//! out. The limits are kept in the memory of each process:
 //!
-//! - **Account and address.** Five attempts, then one after 30 seconds, and twice that after each
-//!   further failure, up to 15 minutes. A sign-in forgets them.
-//! - **Address.** A quarter of the limit below, so that one address does not use up all of it.
-//! - **All addresses** from which the account has not signed in lately: 100 attempts a minute. An
-//!   address from which it has is known, and only has the first limit, so a flood of guesses does
-//!   not keep users at their usual places out.
+//! - **Account and browser.** A browser in which the user has signed in before has a device cookie
+//!   ([`DeviceId`]), which is valid for that user only. Its attempts have this limit only: five,
+//!   then one after 30 seconds, and twice that after each further failure, up to 15 minutes. A
+//!   sign-in forgets them. So no flood of guesses keeps users out of their usual browsers, also
+//!   after a restart.
+//! - **Account and address**, for all other browsers, with the same pauses.
+//! - **Address**: a tenth of the limit below, and a quarter for 48 bits of IPv6, so that no address
+//!   and no site uses up all of it.
+//! - **All addresses**: 100 attempts a minute of browsers without a device cookie.
 //!
-//! An IPv6 address counts by its first 64 bits. Without an address, only the last limit holds.
+//! A right password, and an attempt that ends without a verdict, count in none of them. An IPv6
+//! address counts by its first 64 bits. Without an address, only the last limit holds.
+//!
+//! # Sources
+//! OWASP, "Slow Down Online Guessing Attacks with Device Cookies".
 
 mod bucket;
+mod pair;
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
 use tower_token_broker::clock::{Clock, Moment};
 
-use self::bucket::Bucket;
+use self::{bucket::Bucket, pair::Pair};
+use super::device::DeviceId;
+use crate::limits::Network;
 
 /// Settings of the limits on guessing passwords.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "does nothing unless it is used"]
 pub struct ThrottleOptions {
-    /// Attempts from one address at one account before the first pause. Default: 5.
+    /// Attempts from one browser or address at one account before the first pause. Default: 5.
     pub free_attempts: u32,
     /// The first pause; each further one is twice as long. Default: 30 seconds.
     pub first_pause: Duration,
     /// The longest pause. Default: 15 minutes.
     pub longest_pause: Duration,
-    /// Attempts per minute from all addresses that are not known. Default: 100.
+    /// Failed attempts per minute from all browsers in which the user has not signed in before.
+    /// Default: 100.
     pub attempts_per_minute: u32,
 }
 
@@ -49,7 +60,8 @@ impl Default for ThrottleOptions {
 }
 
 impl ThrottleOptions {
-    /// Sets how many attempts from one address at one account come before the first pause.
+    /// Sets how many attempts from one browser or address at one account come before the first
+    /// pause.
     pub const fn free_attempts(mut self, count: u32) -> Self {
         self.free_attempts = count;
         self
@@ -62,7 +74,8 @@ impl ThrottleOptions {
         self
     }
 
-    /// Sets the attempts per minute from all addresses that are not known; at least 4.
+    /// Sets the failed attempts per minute from all browsers in which the user has not signed in
+    /// before; at least 10.
     pub const fn attempts_per_minute(mut self, count: u32) -> Self {
         self.attempts_per_minute = count;
         self
@@ -83,34 +96,36 @@ struct Shared {
 #[derive(Debug)]
 struct Counts {
     pairs: HashMap<PairKey, Pair>,
-    addresses: HashMap<AddressKey, Bucket>,
+    networks: HashMap<Network, Bucket>,
+    sites: HashMap<Network, Bucket>,
     all: Bucket,
 }
 
-type PairKey = [u8; 32];
-
-/// The part of an address by which it counts.
-type AddressKey = [u8; 16];
-
-/// One account and one address.
-#[derive(Clone, Copy, Debug)]
-struct Pair {
-    failures: u32,
-    /// From then on, an attempt is allowed.
-    open_at: Moment,
-    last: Moment,
-    /// Whether a user signed in.
-    is_known: bool,
-    /// Whether a refusal since the last attempt was reported.
-    is_reported: bool,
+/// One account, and one browser or network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct PairKey {
+    from: From,
+    /// Digest of the name, which the visitor chose.
+    name: [u8; 32],
 }
 
-/// An attempt that is under way. It counts as a failure unless [`Attempt::succeeded`] is called.
+/// Where an attempt comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum From {
+    Device(DeviceId),
+    Network(Network),
+}
+
+/// An attempt that is under way. It counts as a failure unless [`Attempt::succeeded`] or
+/// [`Attempt::withdrawn`] is called.
 #[derive(Debug)]
 #[must_use = "an attempt that is dropped is a failure"]
 pub(crate) struct Attempt {
     throttle: Throttle,
     pair: Option<PairKey>,
+    /// Of a browser that is not known.
+    stranger: Option<Network>,
+    begun: Moment,
 }
 
 /// An attempt is refused.
@@ -128,7 +143,7 @@ pub(crate) struct Throttled {
 /// A limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// Of one account from one address.
+    /// Of one account, from one browser or address.
     Pair,
     /// Of one address, or of all of them.
     Strangers,
@@ -136,80 +151,121 @@ pub(crate) enum Limit {
 
 impl Throttle {
     pub(crate) fn new(options: ThrottleOptions, clock: Clock) -> Self {
-        let all = Bucket::full(clock.moment());
-        let counts = Counts { pairs: HashMap::new(), addresses: HashMap::new(), all };
+        let counts = Counts {
+            pairs: HashMap::new(),
+            networks: HashMap::new(),
+            sites: HashMap::new(),
+            all: Bucket::full(clock.moment()),
+        };
         Self(Arc::new(Shared { options, clock, counts: Mutex::new(counts) }))
     }
 
-    /// Begins an attempt at the account with this name, whether or not there is one.
-    pub(crate) fn begin(&self, name: &str, address: Option<IpAddr>) -> Result<Attempt, Throttled> {
-        let now = self.0.clock.moment();
-        let address = address.map(address_key);
-        let pair = address.map(|address| pair_key(name, &address));
-        let mut counts = self.0.counts.lock();
-        let is_known = match pair.as_ref().and_then(|pair| counts.pairs.get_mut(pair)) {
-            Some(pair) => {
-                pair.refusal(now)?;
-                pair.is_known
-            }
-            None => false,
+    /// Begins an attempt at the account with this name, whether or not there is one. `device` is
+    /// the one whose cookie was valid for this name.
+    pub(crate) fn begin(
+        &self,
+        name: &str,
+        network: Network,
+        device: Option<DeviceId>,
+    ) -> Result<Attempt, Throttled> {
+        let (options, now) = (&self.0.options, self.0.clock.moment());
+        let (from, stranger) = match device {
+            // S525
+            Some(device) => (Some(From::Device(device)), None),
+            None => (network.is_known().then_some(From::Network(network)), Some(network)),
         };
-        if !is_known {
-            counts.stranger(&self.0.options, address, now)?;
+        let pair = from.map(|from| PairKey { from, name: digest_of(name) });
+        let mut counts = self.0.counts.lock();
+        if let Some(pair) = pair.as_ref().and_then(|pair| counts.pairs.get_mut(pair)) {
+            pair.refusal(now)?;
+        }
+        if let Some(network) = stranger {
+            counts.take(options, network, now)?;
         }
         if let Some(pair) = pair {
-            counts.make_place(&self.0.options, now);
-            let new = Pair { failures: 0, open_at: now, last: now, is_known, is_reported: false };
-            counts.pairs.entry(pair).or_insert(new).fail(&self.0.options, now);
+            counts.make_place(options, now);
+            counts.pairs.entry(pair).or_insert(Pair::new(now)).fail(options, now);
         }
-        Ok(Attempt { throttle: self.clone(), pair })
+        Ok(Attempt { throttle: self.clone(), pair, stranger, begun: now })
     }
 }
 
 impl Attempt {
-    /// The password was right: failures from this address are forgotten, and it is known.
+    /// The password was right: failures are forgotten, and this attempt does not count.
     pub(crate) fn succeeded(self) {
-        let now = self.throttle.0.clock.moment();
         let mut counts = self.throttle.0.counts.lock();
-        if let Some(pair) = self.pair.and_then(|pair| counts.pairs.get_mut(&pair)) {
-            *pair =
-                Pair { failures: 0, open_at: now, last: now, is_known: true, is_reported: false };
+        if let Some(pair) = &self.pair {
+            counts.pairs.remove(pair);
+        }
+        self.give_back(&mut counts);
+    }
+
+    /// There was no verdict, for a reason that is not the visitor's: this attempt does not count.
+    // S527
+    pub(crate) fn withdrawn(self) {
+        let shared = &self.throttle.0;
+        let mut counts = shared.counts.lock();
+        if let Some(pair) = self.pair.as_ref().and_then(|pair| counts.pairs.get_mut(pair)) {
+            pair.withdraw(&shared.options, (self.begun, shared.clock.moment()));
+        }
+        self.give_back(&mut counts);
+    }
+
+    fn give_back(&self, counts: &mut Counts) {
+        if let Some(network) = self.stranger {
+            counts.give_back(&self.throttle.0.options, network);
         }
     }
 }
 
 impl Counts {
-    /// Takes an attempt from the limits of an address that is not known.
-    fn stranger(
+    /// Takes an attempt from the limits of browsers that are not known.
+    fn take(
         &mut self,
         options: &ThrottleOptions,
-        address: Option<AddressKey>,
+        network: Network,
         now: Moment,
     ) -> Result<(), Throttled> {
-        let per_minute = options.attempts_per_minute.max(SHARES);
         let refused = |wait| Throttled { wait, limit: Limit::Strangers, is_first: false };
+        let per_minute = per_minute(options);
+        // All of them, or none.
         let mut all = self.all;
         all.take(per_minute, now).map_err(refused)?;
-        if let Some(address) = address {
-            if self.addresses.len() >= MOST_ENTRIES {
-                self.addresses.retain(|_, bucket| bucket.is_in_use(now));
-            }
-            let bucket = self.addresses.entry(address).or_insert(Bucket::full(now));
-            bucket.take(per_minute / SHARES, now).map_err(refused)?;
+        let mut own =
+            of(&mut self.networks, Some(network).filter(|network| network.is_known()), now);
+        let mut site = of(&mut self.sites, network.site(), now);
+        if let Some((_, bucket)) = &mut own {
+            bucket.take(per_minute / NETWORKS, now).map_err(refused)?;
+        }
+        if let Some((_, bucket)) = &mut site {
+            bucket.take(per_minute / SITES, now).map_err(refused)?;
         }
         self.all = all;
+        self.networks.extend(own);
+        self.sites.extend(site);
         Ok(())
     }
 
+    fn give_back(&mut self, options: &ThrottleOptions, network: Network) {
+        let per_minute = per_minute(options);
+        self.all.give_back(per_minute);
+        if let Some(bucket) = self.networks.get_mut(&network) {
+            bucket.give_back(per_minute / NETWORKS);
+        }
+        if let Some(bucket) = network.site().and_then(|site| self.sites.get_mut(&site)) {
+            bucket.give_back(per_minute / SITES);
+        }
+    }
+
     /// Removes pairs that are not needed, if there are too many.
-    // S522: refusals of `stranger` come long before this table is full of recent failures.
+    // S522: refusals of `take` come long before this table is full of recent failures.
     fn make_place(&mut self, options: &ThrottleOptions, now: Moment) {
         if self.pairs.len() < MOST_ENTRIES {
             return;
         }
-        self.pairs.retain(|_, pair| pair.is_known || pair.is_recent(options, now));
+        self.pairs.retain(|_, pair| pair.is_recent(options, now));
         while self.pairs.len() >= MOST_ENTRIES {
-            let oldest = self.pairs.iter().min_by_key(|(_, pair)| pair.last).map(|(key, _)| *key);
+            let oldest = self.pairs.iter().min_by_key(|(_, pair)| pair.last()).map(|(key, _)| *key);
             match oldest {
                 Some(oldest) => self.pairs.remove(&oldest),
                 None => break,
@@ -218,56 +274,32 @@ impl Counts {
     }
 }
 
-impl Pair {
-    fn refusal(&mut self, now: Moment) -> Result<(), Throttled> {
-        let wait = now.until(self.open_at);
-        if wait.is_zero() {
-            return Ok(());
-        }
-        let is_first = !self.is_reported;
-        self.is_reported = true;
-        Err(Throttled { wait, limit: Limit::Pair, is_first })
+/// Returns a copy of the bucket of a network.
+fn of(
+    buckets: &mut HashMap<Network, Bucket>,
+    network: Option<Network>,
+    now: Moment,
+) -> Option<(Network, Bucket)> {
+    if buckets.len() >= MOST_ENTRIES {
+        buckets.retain(|_, bucket| bucket.is_in_use(now));
     }
-
-    /// Counts an attempt as a failure, before it is known: attempts at the same time count.
-    fn fail(&mut self, options: &ThrottleOptions, now: Moment) {
-        if !self.is_recent(options, now) {
-            self.failures = 0;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.last = now;
-        self.is_reported = false;
-        if let Some(over) = self.failures.checked_sub(options.free_attempts.max(1)) {
-            let pause = options.first_pause.saturating_mul(1 << over.min(16));
-            self.open_at = now.plus(pause.min(options.longest_pause));
-        }
-    }
-
-    /// Whether failures still count.
-    const fn is_recent(&self, options: &ThrottleOptions, now: Moment) -> bool {
-        let kept = options.longest_pause.saturating_mul(4);
-        self.last.until(now).as_millis() < kept.as_millis()
-    }
+    let network = network?;
+    Some((network, buckets.get(&network).copied().unwrap_or(Bucket::full(now))))
 }
 
-fn address_key(address: IpAddr) -> AddressKey {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => {
-            let mut octets = address.octets();
-            octets.iter_mut().skip(8).for_each(|octet| *octet = 0);
-            octets
-        }
-    }
+fn per_minute(options: &ThrottleOptions) -> u32 {
+    options.attempts_per_minute.max(NETWORKS)
 }
 
-fn pair_key(name: &str, address: &AddressKey) -> PairKey {
-    let hashed = digest::digest(&digest::SHA256, &[address.as_slice(), name.as_bytes()].concat());
+fn digest_of(name: &str) -> [u8; 32] {
+    let hashed = digest::digest(&digest::SHA256, name.as_bytes());
     hashed.as_ref().try_into().expect("SHA-256 has 32 octets")
 }
 
-/// One address may use this part of the limit of all.
-const SHARES: u32 = 4;
+/// One network may use this part of the limit of all.
+const NETWORKS: u32 = 10;
+/// One site of IPv6 may use this part of the limit of all.
+const SITES: u32 = 4;
 const MOST_ENTRIES: usize = 100_000;
 
 #[cfg(test)]
