@@ -25,6 +25,9 @@ impl<S: AuthorityStore> Authority<S> {
     /// Returns the routes of all endpoints, at the paths that the metadata names. Merge it with the
     /// routes of the pages, outside of any stack.
     ///
+    /// The token endpoint is also at `/token`, its default path in MCP 2025-03-26: some clients
+    /// refresh there after a restart.
+    ///
     /// If the issuer has a path, the routes below it are included: do not nest the router.
     ///
     /// The address of a caller is axum's `ConnectInfo<SocketAddr>`, or a [`SocketAddr`] in the
@@ -39,13 +42,16 @@ impl<S: AuthorityStore> Authority<S> {
             let metadata = get(async move || authority.metadata().map(Body::from));
             router = router.route(&path, readable_by_all(metadata));
         }
+        let token =
+            async |authority: Self, request: EndpointRequest| authority.token(request).await;
         let authority = self.clone();
         let jwks = get(async move || authority.jwks().map(Body::from));
         router
             .route(&at("/oauth/jwks"), readable_by_all(jwks))
-            .route(&at("/oauth/token"), self.protocol(|authority, request| async move {
-                authority.token(request).await
-            }))
+            .route(&at("/oauth/token"), self.protocol(token))
+            // The default path of MCP 2025-03-26. A client that has restarted uses it to refresh if
+            // it keeps tokens and no metadata (Python SDK, FastMCP).
+            .route(&at("/token"), self.protocol(token))
             .route(&at("/oauth/revoke"), self.protocol(|authority, request| async move {
                 authority.revoke(request).await
             }))

@@ -33,6 +33,21 @@ async fn the_predecessor_obtains_the_same_successor_until_that_was_used() {
 }
 
 #[tokio::test]
+async fn a_client_without_metadata_refreshes_at_the_default_path() {
+    let server = Server::start().await;
+    let (client, token) = server.family().await;
+    let form =
+        [("grant_type", "refresh_token"), ("refresh_token", &*token), ("client_id", &*client)];
+    let reply = server.post("/token", &form).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let again = text(&reply.json()["refresh_token"]);
+    assert_eq!(next(&server, &client, &token).await, again, "the same endpoint");
+    assert_eq!(server.get("/token").await.status, server.get("/oauth/token").await.status);
+    let metadata = server.get("/.well-known/oauth-authorization-server").await.json();
+    assert_eq!(metadata["token_endpoint"], format!("{ISSUER}/oauth/token"), "there is one name");
+}
+
+#[tokio::test]
 async fn f131_a_stale_generation_is_accepted_for_ten_minutes() {
     let server = Server::start().await;
     let (client, first) = server.family().await;
