@@ -1,0 +1,44 @@
+// For the clients on Node: the user, the operator and the phases of a trial.
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export const { MCP_URL, CONTROL, DOCUMENT } = process.env;
+const lifetime = Number(process.env.LIFETIME);
+
+async function post(path, body = '') {
+  const response = await fetch(CONTROL + path, { method: 'POST', body });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${path}: ${text}`);
+  return text;
+}
+
+export const phase = (name) => post('/phase', name);
+const restart = () => post('/restart');
+const revoke = () => post('/revoke');
+// Lets the user allow; returns the parameters that reach the redirect URI.
+export const browse = async (url) => new URL(await post('/browser', String(url))).searchParams;
+export const deny = async (url) => new URL(await post('/deny', String(url))).searchParams;
+
+export function expect(what, holds, found) {
+  if (holds) return;
+  console.error(`${what}:`, found);
+  process.exit(1);
+}
+
+// A server accepts a token for 30 s after its end, because clocks differ. A client that refreshes
+// only after a 401 must wait for that.
+export const LEEWAY = 30;
+export const untilExpired = (leeway = 0) => sleep((lifetime + leeway + 1) * 1000);
+
+export async function whole(call, leeway) {
+  await phase('sign-in');
+  expect('the call', await call() === 'item 7');
+  await phase('expired');
+  await untilExpired(leeway);
+  expect('the call after expiry', await call() === 'item 7');
+  await phase('restarted');
+  await restart();
+  expect('the call after a restart of the gateway', await call() === 'item 7');
+  await phase('revoked');
+  await revoke();
+  expect('the call after a new sign-in', await call() === 'item 7');
+}
