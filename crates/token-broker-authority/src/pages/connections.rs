@@ -8,7 +8,7 @@ use tower_token_broker::clock::Timestamp;
 use super::{
     Site,
     headers::{Flow, page},
-    layout::{hidden, layout, sign_out_form},
+    layout::{hidden, layout, sign_out_form, warning},
     outside::{Outside, id},
     times::{ago, from_now},
 };
@@ -22,6 +22,8 @@ pub struct ConnectionsView {
     pub clients: Vec<ConnectedClient>,
     /// Whether there are more than these.
     pub has_more: bool,
+    /// Number of token families that cannot be read.
+    pub unreadable: usize,
 }
 
 /// A client with access for the user.
@@ -59,13 +61,20 @@ pub struct ClientFamily {
 impl ConnectionsView {
     /// Creates the view of these clients.
     pub const fn new(clients: Vec<ConnectedClient>) -> Self {
-        Self { clients, has_more: false }
+        Self { clients, has_more: false, unreadable: 0 }
     }
 
     /// Sets that there are more clients than these.
     #[must_use = "returns the new value"]
     pub const fn and_more(mut self) -> Self {
         self.has_more = true;
+        self
+    }
+
+    /// Sets the number of token families that cannot be read.
+    #[must_use = "returns the new value"]
+    pub const fn unreadable(mut self, count: usize) -> Self {
+        self.unreadable = count;
         self
     }
 }
@@ -133,7 +142,8 @@ pub(crate) fn connections(
             p.note.good role="status" { "Access ended. The application must sign in again." }
         }
         h2 { "Applications with access" }
-        @if view.clients.is_empty() { (empty(site)) }
+        @if view.unreadable > 0 { (unreadable(view.unreadable)) }
+        @if view.clients.is_empty() && view.unreadable == 0 { (empty(site)) }
         @for client in &view.clients { (client_card(site, client, csrf, now)) }
         @if view.has_more {
             p.muted { "There are more applications. End some of these to see the others." }
@@ -207,6 +217,17 @@ fn family_row(
             }
         }
     }
+}
+
+fn unreadable(count: usize) -> Markup {
+    let access = match count {
+        1 => "the access of one application".into(),
+        count => format!("the access of {count} applications"),
+    };
+    warning(&html! {
+        (access) " cannot be shown. Ask the people who run this broker to look at it, or end all \
+        access below, which ends this, too."
+    })
 }
 
 fn empty(site: &Site) -> Markup {

@@ -3,12 +3,14 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use maud::{Markup, html};
+use tower_token_broker::clock::Timestamp;
 
 use super::{
     Site,
     headers::{Flow, page},
     layout::{hidden, layout, problem},
     password::hint,
+    times::from_now,
 };
 
 /// The content of the page of the first account.
@@ -18,6 +20,8 @@ pub(crate) struct FirstAccountView<'a> {
     pub(crate) link: &'a str,
     /// The user name that was sent before.
     pub(crate) user_name: &'a str,
+    /// From when on the link is invalid.
+    pub(crate) link_ends: Timestamp,
     /// The token against forged forms.
     pub(crate) csrf: &'a str,
     /// Fewest characters of a password.
@@ -36,7 +40,11 @@ pub(crate) enum FirstAccountProblem {
 }
 
 /// Renders the page of the first account.
-pub(crate) fn first_account(site: &Site, view: &FirstAccountView<'_>) -> Response<Bytes> {
+pub(crate) fn first_account(
+    site: &Site,
+    view: &FirstAccountView<'_>,
+    now: Timestamp,
+) -> Response<Bytes> {
     let (status, title) = match view.problem {
         None => (StatusCode::OK, "Create the first account"),
         Some(_) => (StatusCode::BAD_REQUEST, "Error: Create the first account"),
@@ -47,7 +55,7 @@ pub(crate) fn first_account(site: &Site, view: &FirstAccountView<'_>) -> Respons
             "Who will administer " strong { (site.name()) } " at " strong { (site.host()) } "?"
         }
         form method="post" action=(site.path("/first-account")) { (fields(view)) }
-        p.muted { "This link works once, and ends an hour after it was made." }
+        p.muted { "This link works once, and ends " (from_now(now, view.link_ends)) "." }
     };
     page(status, Flow::Own, layout(site, title, &body))
 }

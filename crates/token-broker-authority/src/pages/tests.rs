@@ -93,8 +93,10 @@ fn sign_in_of(waiting: Option<&str>, problem: Option<SignInProblem>) -> Response
 
 fn first_account_of(problem: Option<FirstAccountProblem>) -> Response<Bytes> {
     let (link, csrf, fewest_characters) = ("link", "csrf-token", 15);
-    let view = FirstAccountView { link, user_name: "", csrf, fewest_characters, problem };
-    first_account(&site(), &view)
+    let link_ends = now().plus(Duration::from_secs(3_540));
+    let view =
+        FirstAccountView { link, user_name: "", link_ends, csrf, fewest_characters, problem };
+    first_account(&site(), &view, now())
 }
 
 fn password_of(is_required: bool, problem: Option<PasswordProblem>) -> Response<Bytes> {
@@ -140,6 +142,10 @@ fn all() -> Vec<(String, Response<Bytes>)> {
         ("password, short", password_of(false, Some(PasswordProblem::New(short)))),
         ("connections", connections_of("Claude Code", "read contacts")),
         ("connections, empty", connections(&site(), &user("alice"), &empty, None, now())),
+        ("connections, unreadable", {
+            let view = ConnectionsView::new(Vec::new()).unreadable(1);
+            connections(&site(), &user("alice"), &view, None, now())
+        }),
         ("connections, ended", {
             let notice = Some(Notice::Ended);
             connections(&site(), &user("alice"), &empty.clone().and_more(), notice, now())

@@ -66,7 +66,7 @@ impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
         user: &SignedIn,
     ) -> Response<Bytes> {
         if self.access.end_all(&user.user).await.is_err()
-            || self.store.end_sessions(&user.user).await.is_err()
+            || self.store.end_sessions(&user.user, self.clock().now()).await.is_err()
         {
             return self.error(request, PageError::NotEnded);
         }

@@ -9,7 +9,7 @@ use token_broker_store::{
         UserName, UserNameError,
     },
 };
-use tower_token_broker::{Secret, audit::Note, principal::User};
+use tower_token_broker::{Secret, audit::Note, clock::Timestamp, principal::User};
 
 use super::{
     BrowserRequest, BrowserSecret, Busy, Password,
@@ -20,12 +20,18 @@ use super::{
 };
 use crate::pages::{self, FirstAccountProblem, FirstAccountView, PageError};
 
+/// A link with which the first account can be created.
+struct ValidLink {
+    hash: LookupHash,
+    expires_at: Timestamp,
+}
+
 impl<S: AuthorityStore, A> Shared<S, A> {
     /// Shows the page of the first account, if the link is valid.
     pub(super) async fn first_account_page(&self, request: &BrowserRequest<'_>) -> Response<Bytes> {
         let link = request.query("link").unwrap_or_default();
         match self.link_of(&link).await {
-            Ok(_) => self.first_account_form(request, &link, "", None),
+            Ok(link_is) => self.first_account_form(request, (&link, &link_is), "", None),
             Err(error) => self.error(request, error),
         }
     }
@@ -40,12 +46,13 @@ impl<S: AuthorityStore, A> Shared<S, A> {
             return self.error(request, PageError::Forged);
         }
         let link = form.get("link").unwrap_or_default();
-        let hash = match self.link_of(link).await {
-            Ok(hash) => hash,
+        let link_is = match self.link_of(link).await {
+            Ok(link_is) => link_is,
             Err(error) => return self.error(request, error),
         };
         let text = form.get("user").unwrap_or_default();
-        let refused = |problem| self.first_account_form(request, link, text, Some(problem));
+        let refused =
+            |problem| self.first_account_form(request, (link, &link_is), text, Some(problem));
         let name = match UserName::parse(text.trim()) {
             Ok(name) => name,
             Err(error) => return refused(FirstAccountProblem::UserName(sentence(error))),
@@ -62,7 +69,7 @@ impl<S: AuthorityStore, A> Shared<S, A> {
         let subject = random_id();
         let password = Secret::from_text(password);
         let account = NewAccount::new(&subject, name, password, self.clock().now());
-        self.create(request, CreateFirstAccount::new(hash, account)).await
+        self.create(request, CreateFirstAccount::new(link_is.hash, account)).await
     }
 
     async fn create(
@@ -91,8 +98,8 @@ impl<S: AuthorityStore, A> Shared<S, A> {
         }
     }
 
-    /// Returns the hash of a link that is valid.
-    async fn link_of(&self, link: &str) -> Result<LookupHash, PageError> {
+    /// Returns the facts of a link that is valid.
+    async fn link_of(&self, link: &str) -> Result<ValidLink, PageError> {
         // Anything else was made by no one: it need not be looked up.
         let link = BrowserSecret::parse(link).ok_or(PageError::LinkInvalid)?;
         let unavailable = |_: StoreError| PageError::Unavailable;
@@ -100,7 +107,7 @@ impl<S: AuthorityStore, A> Shared<S, A> {
         let hash = keys.first_account_link(&link.to_secret());
         let now = self.clock().now();
         match self.store.first_account_link(&hash, now).await.map_err(unavailable)? {
-            LinkState::Valid => Ok(hash),
+            LinkState::Valid { expires_at } => Ok(ValidLink { hash, expires_at }),
             LinkState::Invalid => Err(PageError::LinkInvalid),
             LinkState::NotFirst => Err(PageError::NotFirst),
         }
@@ -109,7 +116,7 @@ impl<S: AuthorityStore, A> Shared<S, A> {
     fn first_account_form(
         &self,
         request: &BrowserRequest<'_>,
-        link: &str,
+        (link, link_is): (&str, &ValidLink),
         user_name: &str,
         problem: Option<FirstAccountProblem>,
     ) -> Response<Bytes> {
@@ -117,11 +124,13 @@ impl<S: AuthorityStore, A> Shared<S, A> {
         let view = FirstAccountView {
             link,
             user_name,
+            link_ends: link_is.expires_at,
             csrf: &visit.secret.form_token(),
             fewest_characters: Password::MIN_CHARACTERS,
             problem,
         };
-        with_cookie(pages::first_account(&self.site, &view), visit.cookie)
+        let page = pages::first_account(&self.site, &view, self.clock().now());
+        with_cookie(page, visit.cookie)
     }
 }
 

@@ -94,6 +94,10 @@ impl<S: AuthorityStore, A> Shared<S, A> {
         let set = SetPassword::new(&account.subject, Secret::from_text(hash))
             .expected_epoch(account.epoch);
         let changed = self.store.set_password(&set).await?;
+        if let Some(account) = &changed {
+            // The sessions are over, and with them end the codes that were issued in them.
+            self.store.end_sessions(&self.user_of(account), self.clock().now()).await?;
+        }
         Ok(changed.filter(|account| account.enabled).ok_or(SignInProblem::Wrong))
     }
 

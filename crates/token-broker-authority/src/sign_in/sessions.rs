@@ -76,7 +76,7 @@ impl<S: AuthorityStore, A> Shared<S, A> {
     pub(super) async fn end_session(&self, headers: &HeaderMap) -> Result<(), StoreError> {
         if let Some(secret) = cookie::read(&self.site, headers, CookieKind::Session) {
             let hash = self.session_hash(&secret).await?;
-            self.store.end_session(&hash).await?;
+            self.store.end_session(&hash, self.clock().now()).await?;
         }
         Ok(())
     }

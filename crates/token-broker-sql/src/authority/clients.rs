@@ -10,7 +10,7 @@ use token_broker_store::{
 };
 use tower_token_broker::clock::Timestamp;
 
-use super::{count, of_row};
+use super::{count, of_row, page_of};
 use crate::{
     database::{Failure, Row, Value},
     limits,
@@ -79,12 +79,7 @@ impl ClientStore for SqlStore {
         let size = page.size();
         let values = [Value::OptionalText(after), Value::from(size as u64 + 1)];
         let rows = self.read(LIST, &values).await?;
-        let clients: Result<Vec<_>, _> =
-            rows.iter().take(size).map(|row| self.read_client(row)).collect();
-        let clients = clients?;
-        let next = clients.last().filter(|_| rows.len() > size);
-        let next = next.map(|last| last.id.as_str().into());
-        Ok(Page::new(clients, next))
+        page_of(&rows, size, |row| self.read_client(row))
     }
 
     async fn remove_client(&self, id: &ClientId) -> Result<bool, StoreError> {

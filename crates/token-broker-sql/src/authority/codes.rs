@@ -12,7 +12,7 @@ use tower_token_broker::{clock::Timestamp, principal::User};
 
 use super::{contended, families, of_row, resource, scopes, sealed::Sealed};
 use crate::{
-    database::{Failure, Row, Value},
+    database::{Changes, Failure, Row, Value},
     store::SqlStore,
 };
 
@@ -31,6 +31,15 @@ const REDEEM: &str = "UPDATE codes SET redeemed_at = $2 \
     WHERE hash = $1 AND redeemed_at IS NULL AND ended_at IS NULL RETURNING 1";
 const END: &str = "UPDATE codes SET ended_at = $2 \
     WHERE hash = $1 AND redeemed_at IS NULL AND ended_at IS NULL RETURNING 1";
+/// The filters that are not set are NULL.
+const END_SELECTED: &str = "UPDATE codes SET ended_at = $6 \
+    WHERE (CAST($1 AS TEXT) IS NULL OR (issuer = $1 AND subject = $2)) \
+    AND (CAST($3 AS TEXT) IS NULL OR client = $3) \
+    AND (CAST($4 AS BIGINT) IS NULL OR expires_at > $4) \
+    AND (CAST($5 AS TEXT) IS NULL OR resource = $5) \
+    AND redeemed_at IS NULL AND ended_at IS NULL RETURNING 1";
+const END_OF_SESSION: &str = "UPDATE codes SET ended_at = $2 \
+    WHERE session = $1 AND redeemed_at IS NULL AND ended_at IS NULL RETURNING 1";
 const REMOVE: &str = "DELETE FROM codes WHERE hash IN (\
     SELECT hash FROM codes WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
 
@@ -162,6 +171,39 @@ impl SqlStore {
         };
         Ok(StoredCode::new(code, state))
     }
+}
+
+/// Ends the unused codes that the filters of families select.
+pub(super) async fn end_selected(
+    changes: &mut Changes,
+    filter: &[Value<'_>; families::FILTERS],
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let mut values = filter.to_vec();
+    values.push(Value::from(now));
+    changes.run(END_SELECTED, &values).await.map(drop)
+}
+
+/// Ends the unused codes of a user.
+pub(super) async fn end_of_user(
+    changes: &mut Changes,
+    user: &User,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let none = Value::OptionalText(None);
+    let (issuer, subject) = (Value::Text(user.issuer()), Value::Text(user.subject()));
+    let filter = [issuer, subject, none, Value::from(None::<Timestamp>), none];
+    end_selected(changes, &filter, now).await
+}
+
+/// Ends the unused codes that were issued in a session.
+pub(super) async fn end_of_session(
+    changes: &mut Changes,
+    session: &str,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let values = [Value::Text(session), Value::from(now)];
+    changes.run(END_OF_SESSION, &values).await.map(drop)
 }
 
 /// The columns that never change.

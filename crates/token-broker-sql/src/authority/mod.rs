@@ -16,7 +16,7 @@ mod signing_keys;
 use aws_lc_rs::constant_time;
 use token_broker_store::{
     StoreError,
-    authority::{AuthorityStore, LookupKey},
+    authority::{AuthorityStore, LookupKey, Page},
     sealing::SealingContext,
 };
 use tower_token_broker::principal::{Resource, Scopes};
@@ -59,10 +59,18 @@ impl SqlStore {
     /// Runs one statement that writes, and returns the rows that it returns. Two that change
     /// several rows may wait for each other: one of them is run again.
     async fn write(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, Failure> {
+        self.again_after_deadlock(|| self.database.write(sql, values)).await
+    }
+
+    /// Runs a step that writes, with a bound on its time, and again after a deadlock.
+    async fn again_after_deadlock<T, F>(&self, step: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            match self.within(self.database.write(sql, values)).await {
+            match self.within(step()).await {
                 Err(Failure::Deadlock) if attempt < ATTEMPTS => {}
                 outcome => return outcome,
             }
@@ -93,6 +101,26 @@ fn resource(row: &Row, column: usize) -> Result<Resource, Failure> {
 
 fn scopes(row: &Row, column: usize) -> Result<Scopes, Failure> {
     Scopes::parse(&row.text(column)?).map_err(|_| Failure::Unreadable)
+}
+
+/// Makes the page of these rows, whose first column is their ID. A row that cannot be read keeps no
+/// other one from being listed.
+fn page_of<T>(
+    rows: &[Row],
+    size: usize,
+    read: impl Fn(&Row) -> Result<T, StoreError>,
+) -> Result<Page<T>, StoreError> {
+    let (mut page, mut unreadable) = (Page::new(Vec::new(), None), Vec::new());
+    for row in rows.iter().take(size) {
+        match read(row) {
+            Ok(row) => page.rows.push(row),
+            Err(StoreError::UnreadableRow { .. }) => unreadable.push(row.text(0)?.into()),
+            Err(error) => return Err(error),
+        }
+    }
+    let last = rows.iter().take(size).last().filter(|_| rows.len() > size);
+    page.next = last.map(|row| row.text(0)).transpose()?.map(Into::into);
+    Ok(page.unreadable(unreadable))
 }
 
 fn contended() -> StoreError {

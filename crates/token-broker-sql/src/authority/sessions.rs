@@ -7,7 +7,7 @@ use token_broker_store::{
 };
 use tower_token_broker::{clock::Timestamp, principal::User};
 
-use super::of_row;
+use super::{codes, of_row};
 use crate::{
     database::{Failure, Row, Value},
     limits,
@@ -23,7 +23,7 @@ const LOAD: &str = "SELECT id, issuer, subject, account_epoch, authenticated_at,
     last_seen_at, expires_at, mac FROM sessions WHERE hash = $1 AND expires_at > $2";
 const TOUCH: &str = "UPDATE sessions SET last_seen_at = \
     CASE WHEN last_seen_at > $2 THEN last_seen_at ELSE $2 END WHERE hash = $1 RETURNING 1";
-const END: &str = "DELETE FROM sessions WHERE hash = $1 RETURNING 1";
+const END: &str = "DELETE FROM sessions WHERE hash = $1 RETURNING id";
 const END_ALL: &str = "DELETE FROM sessions WHERE issuer = $1 AND subject = $2 RETURNING 1";
 const REMOVE: &str = "DELETE FROM sessions WHERE hash IN (\
     SELECT hash FROM sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
@@ -75,15 +75,15 @@ impl SessionStore for SqlStore {
         .await
     }
 
-    async fn end_session(&self, hash: &LookupHash) -> Result<bool, StoreError> {
+    async fn end_session(&self, hash: &LookupHash, now: Timestamp) -> Result<bool, StoreError> {
         let (store, hash) = (self.clone(), *hash);
         self.owned(async move {
-            Ok(!store.write(END, &[Value::Bytes(hash.as_bytes())]).await?.is_empty())
+            Ok(store.again_after_deadlock(|| store.end_with_codes(&hash, now)).await?)
         })
         .await
     }
 
-    async fn end_sessions(&self, user: &User) -> Result<u64, StoreError> {
+    async fn end_sessions(&self, user: &User, now: Timestamp) -> Result<u64, StoreError> {
         let is_storable = limits::is_storable(user.issuer(), limits::ISSUER)
             && limits::is_storable(user.subject(), limits::SUBJECT);
         if !is_storable {
@@ -91,8 +91,7 @@ impl SessionStore for SqlStore {
         }
         let (store, user) = (self.clone(), user.clone());
         self.owned(async move {
-            let values = [Value::Text(user.issuer()), Value::Text(user.subject())];
-            Ok(store.write(END_ALL, &values).await?.len() as u64)
+            Ok(store.again_after_deadlock(|| store.end_all_with_codes(&user, now)).await?)
         })
         .await
     }
@@ -108,6 +107,24 @@ impl SessionStore for SqlStore {
 }
 
 impl SqlStore {
+    async fn end_with_codes(&self, hash: &LookupHash, now: Timestamp) -> Result<bool, Failure> {
+        let mut changes = self.database.begin().await?;
+        let ended = changes.run(END, &[Value::Bytes(hash.as_bytes())]).await?;
+        let Some(session) = ended.first() else { return Ok(false) };
+        codes::end_of_session(&mut changes, &session.text(0)?, now).await?;
+        changes.commit().await?;
+        Ok(true)
+    }
+
+    async fn end_all_with_codes(&self, user: &User, now: Timestamp) -> Result<u64, Failure> {
+        let mut changes = self.database.begin().await?;
+        let values = [Value::Text(user.issuer()), Value::Text(user.subject())];
+        let ended = changes.run(END_ALL, &values).await?;
+        codes::end_of_user(&mut changes, user, now).await?;
+        changes.commit().await?;
+        Ok(ended.len() as u64)
+    }
+
     fn parse_session(&self, row: &Row, hash: &LookupHash, id: &str) -> Result<Session, Failure> {
         let user = User::new(row.text(1)?, row.text(2)?);
         let mut session = Session::new(SessionId::new(id), user, row.time(4)?, row.time(7)?)

@@ -191,7 +191,7 @@ async fn rows_that_can_not_be_read_can_be_ended() {
     let set = SetPassword::new("a-alice", secret("password hash of alice"));
     assert!(store.set_password(&set).await.unwrap().is_some());
     attacked.sealed("accounts", "alice").await.unwrap();
-    assert_eq!(store.end_sessions(&user("alice")).await.unwrap(), 1);
+    assert_eq!(store.end_sessions(&user("alice"), after(8)).await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -3,13 +3,14 @@
 use token_broker_store::{
     StoreError,
     authority::{
-        ClientId, ClientStore, CodeStore, FamilyId, FamilyStore, Redemption, SessionStore,
+        AccountStore, ClientId, ClientStore, CodeStore, EndFamilies, FamilyEnd, FamilyEndReason,
+        FamilyFilter, FamilyId, FamilyStore, PageRequest, Redemption, SessionStore,
     },
 };
 
 use crate::{
     authority_at_rest::Attacked,
-    authority_support::{redeem, value},
+    authority_support::{redeem, user, value},
     support::now,
 };
 
@@ -120,6 +121,66 @@ async fn o272_a_changed_session_is_refused() {
         );
         let bob = attacked.keys.session(&value("bob"));
         assert!(attacked.store.session(&bob, now()).await.unwrap().is_some(), "O272 {change}");
-        assert!(attacked.store.end_session(&alice).await.unwrap(), "O272 {change}");
+        assert!(attacked.store.end_session(&alice, now()).await.unwrap(), "O272 {change}");
+    }
+}
+
+#[tokio::test]
+async fn o272_a_row_that_cannot_be_read_hides_no_other_one() {
+    let mut attacked = Attacked::new().await;
+    for (table, id, name) in [
+        ("families", "f-alice", "f-bob"),
+        ("clients", "alice", "bob"),
+        ("accounts", "a-alice", "a-bob"),
+    ] {
+        let column = if table == "accounts" { "subject" } else { "id" };
+        let damage = match table {
+            "families" => "scopes = '\"'",
+            "clients" => "mac = x''",
+            _ => "enabled = 7",
+        };
+        attacked.run(&format!("UPDATE {table} SET {damage} WHERE {column} = '{id}'")).await;
+        // Also when the last row of a page is the damaged one.
+        for limit in [1, 100] {
+            let (mut page, mut rows, mut unreadable) =
+                (PageRequest::first().limit(limit), Vec::new(), Vec::new());
+            loop {
+                let (ids, next, damaged) = list(&attacked, table, &page).await;
+                rows.extend(ids);
+                unreadable.extend(damaged);
+                let Some(next) = next else { break };
+                page = PageRequest::after(&next).limit(limit);
+            }
+            assert_eq!((rows, unreadable), (vec![name.into()], vec![id.into()]), "O272 {table}");
+        }
+    }
+    // What cannot be read can be ended.
+    let end = FamilyEnd::new(FamilyEndReason::User, now());
+    let all = EndFamilies::new(FamilyFilter::all().user(user("alice")), end);
+    let ended = attacked.store.end_families(&all).await.unwrap();
+    assert_eq!(ended, [FamilyId::new("f-alice")], "O272");
+}
+
+type Listed = (Vec<Box<str>>, Option<Box<str>>, Vec<Box<str>>);
+
+/// Lists a page of a table: the IDs, the next page, and the IDs of rows that cannot be read.
+async fn list(attacked: &Attacked, table: &str, page: &PageRequest) -> Listed {
+    let store = &attacked.store;
+    match table {
+        "families" => {
+            let page = store.families(&FamilyFilter::all(), page).await.unwrap();
+            let ids = page.rows.iter().map(|family| family.id.as_str().into());
+            (ids.collect(), page.next, page.unreadable)
+        }
+        "clients" => {
+            let page = store.clients(page).await.unwrap();
+            let ids = page.rows.iter().map(|client| client.id.as_str().into());
+            (ids.collect(), page.next, page.unreadable)
+        }
+        _ => {
+            let page = store.accounts(page).await.unwrap();
+            let ids = page.rows.iter().map(|account| account.subject.clone());
+            (ids.collect(), page.next, page.unreadable)
+        }
     }
 }

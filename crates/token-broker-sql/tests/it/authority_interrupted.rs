@@ -82,8 +82,8 @@ async fn steps_on_a_closed_store_are_unreachable() {
             store.families(&FamilyFilter::all(), &first).await.err(),
             store.session(&session, now()).await.err(),
             store.touch_session(&session, now()).await.err(),
-            store.end_session(&session).await.err(),
-            store.end_sessions(&user("alice")).await.err(),
+            store.end_session(&session, now()).await.err(),
+            store.end_sessions(&user("alice"), now()).await.err(),
             store.account("a-alice").await.err(),
             store.account_by_name(&name).await.err(),
             store.disable_account("a-alice").await.err(),
@@ -102,11 +102,11 @@ async fn a_step_that_is_not_polled_does_not_begin() {
     let store = place.open(&keys()).await;
     fill(&store, "alice").await;
     let user = user("alice");
-    drop(store.end_sessions(&user));
+    drop(store.end_sessions(&user, now()));
     let hash = store.lookup_key().await.unwrap().session(&value("alice"));
     assert!(store.session(&hash, now()).await.unwrap().is_some());
     // Polled once, it runs to its end.
-    let mut ending = Box::pin(store.end_sessions(&user));
+    let mut ending = Box::pin(store.end_sessions(&user, now()));
     poll_fn(|context| {
         assert!(ending.as_mut().poll(context).is_pending());
         Poll::Ready(())

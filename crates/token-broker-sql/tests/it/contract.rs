@@ -144,8 +144,8 @@ mod held_authority {
             fn put_session(hash: &LookupHash, session: &Session) -> ();
             fn session(hash: &LookupHash, now: Timestamp) -> Option<Session>;
             fn touch_session(hash: &LookupHash, now: Timestamp) -> bool;
-            fn end_session(hash: &LookupHash) -> bool;
-            fn end_sessions(user: &User) -> u64;
+            fn end_session(hash: &LookupHash, now: Timestamp) -> bool;
+            fn end_sessions(user: &User, now: Timestamp) -> u64;
             fn remove_sessions(before: Timestamp, limit: usize) -> usize;
         }
         AccountStore {

@@ -236,10 +236,11 @@ pub trait ClientStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Returns one page of the clients, in the order of the octets of their IDs. A client that
-    /// exists while all pages are read is in exactly one of them.
+    /// exists while all pages are read is in exactly one of them. One that can't be read is in
+    /// [`Page::unreadable`].
     ///
     /// # Errors
-    /// [`StoreError::UnreadableRow`]
+    /// [`StoreError::Unreachable`]
     ///
     /// # Cancellation
     /// Reads only.

@@ -50,7 +50,7 @@ impl PageRequest {
         let has_more = rows.len() > self.size();
         rows.truncate(self.size());
         let next = rows.last().filter(|_| has_more).map(|last| id(last).into());
-        Page { rows, next }
+        Page::new(rows, next)
     }
 }
 
@@ -62,11 +62,26 @@ pub struct Page<T> {
     pub rows: Vec<T>,
     /// Cursor of the next page; `None` after the last one.
     pub next: Option<Box<str>>,
+    /// IDs of rows that can't be read: they were damaged or changed. They do not keep the others
+    /// from being listed.
+    pub unreadable: Vec<Box<str>>,
 }
 
 impl<T> Page<T> {
     /// Creates a page. Only stores call this.
     pub const fn new(rows: Vec<T>, next: Option<Box<str>>) -> Self {
-        Self { rows, next }
+        Self { rows, next, unreadable: Vec::new() }
+    }
+
+    /// Returns whether the page has no row, readable or not.
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.unreadable.is_empty()
+    }
+
+    /// Sets the IDs of rows that can't be read. Only stores call this.
+    #[must_use = "returns the changed page"]
+    pub fn unreadable(mut self, ids: Vec<Box<str>>) -> Self {
+        self.unreadable = ids;
+        self
     }
 }

@@ -104,7 +104,8 @@ pub trait SessionStore: Send + Sync + 'static {
         now: Timestamp,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Ends a session, and returns whether there was one.
+    /// Ends a session, and returns whether there was one. In the same step, it ends the unused
+    /// codes that were issued in the session.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]
@@ -114,16 +115,22 @@ pub trait SessionStore: Send + Sync + 'static {
     fn end_session(
         &self,
         hash: &LookupHash,
+        now: Timestamp,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Ends all sessions of a user in one step, and returns their number.
+    /// Ends all sessions of a user in one step, and returns their number. In the same step, it ends
+    /// all unused codes of the user.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]
     ///
     /// # Cancellation
     /// All of them are ended, or none; a retry is safe.
-    fn end_sessions(&self, user: &User) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn end_sessions(
+        &self,
+        user: &User,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// Removes sessions that expired before this instant, at most `limit`, and returns their
     /// number.

@@ -3,8 +3,13 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use token_broker_store::authority::AccountStore;
-use tower_token_broker::Secret;
+use token_broker_store::authority::{
+    AccountStore, AuthorityStore, ClientId, Code, CodeState, CodeStore, FamilyId, SessionId,
+};
+use tower_token_broker::{
+    Secret,
+    principal::{Resource, User},
+};
 
 use crate::sign_in::{
     BrowserPages, BrowserPagesOptions, first_account_link,
@@ -21,6 +26,9 @@ async fn the_first_account_is_created_once() {
     let mut browser = test.browser();
     let page = browser.get(&path).await;
     assert!(text(&page).contains("Create the first account"));
+    assert!(text(&page).contains(">in 1 hour</time>"));
+    test.clock.advance(Duration::from_secs(17 * 60));
+    assert!(text(&browser.get(&path).await).contains(">in 43 minutes</time>"));
     let send = async |browser: &mut Browser<'_>, user: &str, password: &str| {
         let fields = [("link", &*token), ("user", user), ("password", password)];
         browser.post("/first-account", &fields).await
@@ -106,9 +114,24 @@ async fn a_password_of_someone_else_is_replaced_before_the_sign_in() {
 }
 
 #[tokio::test]
-async fn another_password_ends_the_other_sessions() {
+async fn d504_another_password_ends_the_other_sessions_and_their_codes() {
     let test = TestPages::new();
-    test.account("alice").await;
+    let alice = test.account("alice").await;
+    let keys = test.store.lookup_key().await.unwrap();
+    let state = async |value: &str, user: &User| {
+        let hash = keys.code(&Secret::from_text(value.to_owned()));
+        if test.store.code(&hash).await.unwrap().is_none() {
+            let (now, ids) = (test.clock.now(), (SessionId::new("s"), FamilyId::new(value)));
+            let resource = Resource::parse("https://broker.example.com/crm/mcp").unwrap();
+            let times = (now, now.plus(Duration::from_secs(60)));
+            let code = Code::new(user.clone(), ClientId::new("c"), resource, ids, times);
+            test.store.put_code(&hash, &code).await.unwrap();
+        }
+        test.store.code(&hash).await.unwrap().unwrap().state
+    };
+    let bob = User::new(alice.issuer(), "bob");
+    assert_eq!(state("of alice", &alice).await, CodeState::Unused);
+    assert_eq!(state("of bob", &bob).await, CodeState::Unused);
     let (mut one, mut two) = (test.browser(), test.browser());
     one.sign_in("alice").await;
     two.sign_in("alice").await;
@@ -116,6 +139,8 @@ async fn another_password_ends_the_other_sessions() {
     let fields = [("user", "alice"), ("password", PASSWORD), ("new-password", "another long one")];
     assert_eq!(location(&one.post("/password", &fields).await), "/connections");
     assert!(one.is_signed_in().await && !two.is_signed_in().await);
+    assert_eq!(state("of alice", &alice).await, CodeState::Ended(test.clock.now()), "D504");
+    assert_eq!(state("of bob", &bob).await, CodeState::Unused);
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{
 
 const PUT_LINK: &str = "INSERT INTO first_account_link (one, hash, expires_at) \
     VALUES (1, $1, $2) ON CONFLICT (one) DO UPDATE SET hash = $1, expires_at = $2";
-const LINK: &str = "SELECT value, (SELECT COUNT(*) FROM first_account_link \
+const LINK: &str = "SELECT value, (SELECT expires_at FROM first_account_link \
     WHERE hash = $2 AND expires_at > $3) FROM authority_counters WHERE name = $1";
 const USE_LINK: &str =
     "DELETE FROM first_account_link WHERE hash = $1 AND expires_at > $2 RETURNING 1";
@@ -26,11 +26,7 @@ impl SqlStore {
         request: &CreateFirstAccount,
     ) -> Result<FirstAccount, StoreError> {
         let hash = self.seal_hash(&request.account).await?;
-        Ok(match self.within(self.insert_first(request, &hash)).await? {
-            LinkState::Valid => FirstAccount::Created(LocalAccount::of(&request.account)),
-            LinkState::Invalid => FirstAccount::LinkInvalid,
-            LinkState::NotFirst => FirstAccount::NotFirst,
-        })
+        Ok(self.within(self.insert_first(request, &hash)).await?)
     }
 
     pub(super) async fn put_link(
@@ -51,10 +47,10 @@ impl SqlStore {
         let values = [Value::Text(COUNTER), Value::Bytes(link.as_bytes()), Value::from(now)];
         let rows = self.read(LINK, &values).await?;
         let row = rows.first().ok_or(Failure::Unreadable)?;
-        Ok(match (row.number(0)?, row.number(1)?) {
-            (_, 0) => LinkState::Invalid,
-            (0, _) => LinkState::Valid,
-            _ => LinkState::NotFirst,
+        Ok(match (row.number(0)?, row.optional_time(1)?) {
+            (_, None) => LinkState::Invalid,
+            (0, Some(expires_at)) => LinkState::Valid { expires_at },
+            (_, Some(_)) => LinkState::NotFirst,
         })
     }
 
@@ -63,19 +59,19 @@ impl SqlStore {
         &self,
         request: &CreateFirstAccount,
         hash: &Sealed,
-    ) -> Result<LinkState, Failure> {
+    ) -> Result<FirstAccount, Failure> {
         let mut changes = self.database.begin().await?;
         let values = [Value::Bytes(request.link.as_bytes()), Value::from(request.account.now)];
         if changes.run(USE_LINK, &values).await?.is_empty() {
-            return Ok(LinkState::Invalid);
+            return Ok(FirstAccount::LinkInvalid);
         }
         if !count_if(&mut changes, COUNTER, 0).await? {
-            return Ok(LinkState::NotFirst);
+            return Ok(FirstAccount::NotFirst);
         }
         if !insert(&mut changes, &request.account, hash).await? {
-            return Ok(LinkState::NotFirst);
+            return Ok(FirstAccount::NotFirst);
         }
         changes.commit().await?;
-        Ok(LinkState::Valid)
+        Ok(FirstAccount::Created(LocalAccount::of(&request.account)))
     }
 }

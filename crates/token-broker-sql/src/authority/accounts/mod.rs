@@ -13,7 +13,7 @@ use token_broker_store::{
 use tower_token_broker::{Secret, clock::Timestamp};
 
 use super::{
-    count, of_row,
+    count, of_row, page_of,
     sealed::{Sealed, SealedTable},
 };
 use crate::{
@@ -174,11 +174,7 @@ impl AccountStore for SqlStore {
         let size = page.size();
         let values = [Value::OptionalText(after), Value::from(size as u64 + 1)];
         let rows = self.read(LIST, &values).await?;
-        let accounts: Result<Vec<_>, _> = rows.iter().take(size).map(read).collect();
-        let accounts = accounts?;
-        let next = accounts.last().filter(|_| rows.len() > size);
-        let next = next.map(|last| last.subject.clone());
-        Ok(Page::new(accounts, next))
+        page_of(&rows, size, read)
     }
 }
 

@@ -10,15 +10,18 @@ use token_broker_store::{
     },
     sealing::SealingContext,
 };
-use tower_token_broker::{clock::Timestamp, principal::User};
+use tower_token_broker::{
+    clock::Timestamp,
+    principal::{Resource, User},
+};
 
 use self::row::{FamilyRow, encode};
 use super::{
-    contended, of_row,
+    codes, contended, of_row, page_of,
     sealed::{Sealed, SealedTable},
 };
 use crate::{
-    database::{Changes, Failure, Value},
+    database::{Changes, Failure, Row, Value},
     limits,
     store::SqlStore,
 };
@@ -26,6 +29,8 @@ use crate::{
 pub(super) const KIND: &str = "family";
 /// How often a change is computed again. Each time, another process has made progress.
 const ATTEMPTS: u32 = 16;
+/// Number of filters of a [`FamilyFilter`].
+pub(super) const FILTERS: usize = 5;
 
 pub(super) const SEALED: SealedTable = SealedTable {
     select_old: "SELECT id, key_id, data_key, issuer, subject, client, resource, scopes, \
@@ -50,7 +55,8 @@ const LIST: &str = "SELECT id, issuer, subject, client, resource, scopes, genera
     WHERE (CAST($1 AS TEXT) IS NULL OR (issuer = $1 AND subject = $2)) \
     AND (CAST($3 AS TEXT) IS NULL OR client = $3) \
     AND (CAST($4 AS BIGINT) IS NULL OR (ended_at IS NULL AND idle_until > $4 AND ends_at > $4)) \
-    AND (CAST($5 AS TEXT) IS NULL OR id > $5) ORDER BY id LIMIT $6";
+    AND (CAST($5 AS TEXT) IS NULL OR resource = $5) \
+    AND (CAST($6 AS TEXT) IS NULL OR id > $6) ORDER BY id LIMIT $7";
 const ADVANCE: &str = "UPDATE families SET generation = $3, issued_at = $4, superseded = $5, \
     last_used_at = $6, idle_until = $7, over_at = $8 \
     WHERE id = $1 AND generation = $2 AND ended_at IS NULL RETURNING 1";
@@ -58,12 +64,13 @@ const END: &str = "UPDATE families SET end_reason = $2, ended_at = $3, \
     over_at = CASE WHEN over_at < $3 THEN over_at ELSE $3 END, \
     key_id = NULL, data_key = NULL, family_key = NULL \
     WHERE id = $1 AND ended_at IS NULL RETURNING 1";
-const END_ALL: &str = "UPDATE families SET end_reason = $5, ended_at = $6, \
-    over_at = CASE WHEN over_at < $6 THEN over_at ELSE $6 END, \
+const END_ALL: &str = "UPDATE families SET end_reason = $6, ended_at = $7, \
+    over_at = CASE WHEN over_at < $7 THEN over_at ELSE $7 END, \
     key_id = NULL, data_key = NULL, family_key = NULL \
     WHERE (CAST($1 AS TEXT) IS NULL OR (issuer = $1 AND subject = $2)) \
     AND (CAST($3 AS TEXT) IS NULL OR client = $3) \
     AND (CAST($4 AS BIGINT) IS NULL OR (idle_until > $4 AND ends_at > $4)) \
+    AND (CAST($5 AS TEXT) IS NULL OR resource = $5) \
     AND ended_at IS NULL RETURNING id";
 const REMOVE: &str = "DELETE FROM families WHERE over_at < $1 AND id IN (\
     SELECT id FROM families WHERE over_at < $1 ORDER BY over_at LIMIT $2) RETURNING 1";
@@ -106,9 +113,7 @@ impl FamilyStore for SqlStore {
         }
         let (store, request) = (self.clone(), request.clone());
         self.owned(async move {
-            let mut values = filter_values(&request.filter).to_vec();
-            values.extend([Value::Text(request.end.reason.as_str()), Value::from(request.end.at)]);
-            let rows = store.write(END_ALL, &values).await?;
+            let rows = store.again_after_deadlock(|| store.end_all(&request)).await?;
             let ids: Result<Vec<_>, Failure> =
                 rows.iter().map(|row| Ok(FamilyId::new(&row.text(0)?))).collect();
             Ok(ids?)
@@ -130,12 +135,7 @@ impl FamilyStore for SqlStore {
         let mut values = filter_values(filter).to_vec();
         values.extend([Value::OptionalText(after), Value::from(size as u64 + 1)]);
         let rows = self.read(LIST, &values).await?;
-        let families: Result<Vec<_>, StoreError> =
-            rows.iter().take(size).map(|row| Ok(FamilyRow::read(row)?.family)).collect();
-        let families = families?;
-        let next = families.last().filter(|_| rows.len() > size);
-        let next = next.map(|last| last.id.as_str().into());
-        Ok(Page::new(families, next))
+        page_of(&rows, size, |row| Ok(FamilyRow::read(row)?.family))
     }
 
     async fn remove_families(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
@@ -149,6 +149,20 @@ impl FamilyStore for SqlStore {
 }
 
 impl SqlStore {
+    /// Ends families and the codes with which others would begin.
+    async fn end_all(&self, request: &EndFamilies) -> Result<Vec<Row>, Failure> {
+        let mut changes = self.database.begin().await?;
+        let filter = filter_values(&request.filter);
+        // The codes first: one that is being redeemed is waited for, and the statement after this
+        // one sees its family.
+        codes::end_selected(&mut changes, &filter, request.end.at).await?;
+        let mut values = filter.to_vec();
+        values.extend([Value::Text(request.end.reason.as_str()), Value::from(request.end.at)]);
+        let rows = changes.run(END_ALL, &values).await?;
+        changes.commit().await?;
+        Ok(rows)
+    }
+
     async fn family_row(&self, id: &FamilyId) -> Result<Option<FamilyRow>, StoreError> {
         if !limits::is_storable(id.as_str(), limits::ID) {
             return Ok(None);
@@ -228,13 +242,14 @@ pub(super) fn context(family: &Family) -> SealingContext {
         .number(family.ends_at.unix_millis())
 }
 
-/// Values of the filters that both statements with filters have.
-fn filter_values(filter: &FamilyFilter) -> [Value<'_>; 4] {
+/// Values of the filters that all statements with filters have.
+fn filter_values(filter: &FamilyFilter) -> [Value<'_>; FILTERS] {
     let user = filter.user.as_ref();
     [
         Value::OptionalText(user.map(User::issuer)),
         Value::OptionalText(user.map(User::subject)),
         Value::OptionalText(filter.client.as_ref().map(|client| client.as_str())),
         Value::from(filter.active_at),
+        Value::OptionalText(filter.resource.as_ref().map(Resource::as_str)),
     ]
 }

@@ -95,7 +95,10 @@ pub enum FirstAccount {
 #[expect(clippy::exhaustive_enums, reason = "callers must handle each")]
 pub enum LinkState {
     /// The first account can be created with it.
-    Valid,
+    Valid {
+        /// From when on it is invalid.
+        expires_at: Timestamp,
+    },
     /// The link was replaced or used, has expired, or never existed.
     Invalid,
     /// There is an account already.

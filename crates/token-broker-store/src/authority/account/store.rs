@@ -56,7 +56,7 @@ pub trait AccountStore: Send + Sync + 'static {
         expires_at: Timestamp,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Returns whether the first account can be created with this link.
+    /// Returns whether the first account can be created with this link, and until when.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]
@@ -149,10 +149,11 @@ pub trait AccountStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<LocalAccount>, StoreError>> + Send;
 
     /// Returns one page of the accounts, in the order of the octets of their subjects. An account
-    /// that exists while all pages are read is in exactly one of them.
+    /// that exists while all pages are read is in exactly one of them. One that can't be read is in
+    /// [`Page::unreadable`].
     ///
     /// # Errors
-    /// [`StoreError::UnreadableRow`]
+    /// [`StoreError::Unreachable`]
     ///
     /// # Cancellation
     /// Reads only.

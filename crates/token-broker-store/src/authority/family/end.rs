@@ -1,9 +1,12 @@
 //! The end of token families.
 
-use tower_token_broker::{clock::Timestamp, principal::User};
+use tower_token_broker::{
+    clock::Timestamp,
+    principal::{Resource, User},
+};
 
 use super::Family;
-use crate::authority::{ClientId, limits};
+use crate::authority::{ClientId, Code, limits};
 
 /// Why and when a family was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +71,8 @@ pub struct FamilyFilter {
     pub user: Option<User>,
     /// Only families of this client.
     pub client: Option<ClientId>,
+    /// Only families whose tokens are for this resource.
+    pub resource: Option<Resource>,
     /// Only families that have neither been ended nor expired at this instant.
     pub active_at: Option<Timestamp>,
 }
@@ -75,7 +80,7 @@ pub struct FamilyFilter {
 impl FamilyFilter {
     /// Selects all families.
     pub const fn all() -> Self {
-        Self { user: None, client: None, active_at: None }
+        Self { user: None, client: None, resource: None, active_at: None }
     }
 
     /// Selects only families of this user.
@@ -90,6 +95,12 @@ impl FamilyFilter {
         self
     }
 
+    /// Selects only families whose tokens are for this resource.
+    pub fn resource(mut self, resource: Resource) -> Self {
+        self.resource = Some(resource);
+        self
+    }
+
     /// Selects only families that have neither been ended nor expired at this instant.
     pub const fn active_at(mut self, now: Timestamp) -> Self {
         self.active_at = Some(now);
@@ -100,7 +111,16 @@ impl FamilyFilter {
     pub fn selects(&self, family: &Family) -> bool {
         self.user.as_ref().is_none_or(|user| *user == family.user)
             && self.client.as_ref().is_none_or(|client| *client == family.client)
+            && self.resource.as_ref().is_none_or(|resource| *resource == family.resource)
             && self.active_at.is_none_or(|now| !family.has_ended(now))
+    }
+
+    /// Returns whether the family that begins with this code is selected.
+    pub fn selects_code(&self, code: &Code) -> bool {
+        self.user.as_ref().is_none_or(|user| *user == code.user)
+            && self.client.as_ref().is_none_or(|client| *client == code.client)
+            && self.resource.as_ref().is_none_or(|resource| *resource == code.resource)
+            && self.active_at.is_none_or(|now| now < code.expires_at)
     }
 
     /// Returns whether a store can have families of this user and this client.

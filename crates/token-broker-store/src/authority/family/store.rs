@@ -105,7 +105,8 @@ pub trait FamilyStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
     /// Ends all selected families in one step, and returns the IDs of those that were not ended
-    /// before.
+    /// before. In the same step, it ends the unused codes with which selected families would begin:
+    /// of a code that is redeemed at the same time, either the code is ended or its family.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]
@@ -118,10 +119,11 @@ pub trait FamilyStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<FamilyId>, StoreError>> + Send;
 
     /// Returns one page of the selected families, in the order of the octets of their IDs. A family
-    /// that exists and is selected while all pages are read is in exactly one of them.
+    /// that exists and is selected while all pages are read is in exactly one of them. One that
+    /// can't be read is in [`Page::unreadable`].
     ///
     /// # Errors
-    /// [`StoreError::UnreadableRow`]
+    /// [`StoreError::Unreachable`]
     ///
     /// # Cancellation
     /// Reads only.

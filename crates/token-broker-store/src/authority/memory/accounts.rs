@@ -21,12 +21,12 @@ impl Rows {
 
     fn link_state(&self, link: &LookupHash, now: Timestamp) -> LinkState {
         let is_valid = |held: &&Link| held.hash == *link && now < held.expires_at;
-        if self.first_account_link.as_ref().filter(is_valid).is_none() {
-            LinkState::Invalid
-        } else if self.accounts.is_empty() {
-            LinkState::Valid
-        } else {
-            LinkState::NotFirst
+        match self.first_account_link.as_ref().filter(is_valid) {
+            None => LinkState::Invalid,
+            Some(held) if self.accounts.is_empty() => {
+                LinkState::Valid { expires_at: held.expires_at }
+            }
+            Some(_) => LinkState::NotFirst,
         }
     }
 }
@@ -53,7 +53,7 @@ impl AccountStore for MemoryAuthority {
         Ok(match rows.link_state(&request.link, request.account.now) {
             LinkState::Invalid => FirstAccount::LinkInvalid,
             LinkState::NotFirst => FirstAccount::NotFirst,
-            LinkState::Valid => {
+            LinkState::Valid { .. } => {
                 rows.first_account_link = None;
                 FirstAccount::Created(rows.create(&request.account))
             }

@@ -2,7 +2,7 @@
 
 use tower_token_broker::clock::Timestamp;
 
-use super::{MemoryAuthority, remove_some};
+use super::{MemoryAuthority, Rows, remove_some};
 use crate::{
     StoreError,
     authority::{
@@ -10,6 +10,17 @@ use crate::{
         StoredCode,
     },
 };
+
+impl Rows {
+    /// Ends the unused codes that are selected.
+    pub(super) fn end_codes(&mut self, now: Timestamp, selects: impl Fn(&Code) -> bool) {
+        for stored in self.codes.values_mut() {
+            if stored.state == CodeState::Unused && selects(&stored.code) {
+                stored.state = CodeState::Ended(now);
+            }
+        }
+    }
+}
 
 impl CodeStore for MemoryAuthority {
     async fn put_code(&self, hash: &LookupHash, code: &Code) -> Result<(), StoreError> {

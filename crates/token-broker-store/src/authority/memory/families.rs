@@ -36,6 +36,7 @@ impl FamilyStore for MemoryAuthority {
 
     async fn end_families(&self, request: &EndFamilies) -> Result<Vec<FamilyId>, StoreError> {
         let mut rows = self.rows.lock();
+        rows.end_codes(request.end.at, |code| request.filter.selects_code(code));
         let selected =
             rows.families.values_mut().filter(|keyed| request.filter.selects(&keyed.family));
         Ok(selected

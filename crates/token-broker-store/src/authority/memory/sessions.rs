@@ -35,13 +35,18 @@ impl SessionStore for MemoryAuthority {
         }))
     }
 
-    async fn end_session(&self, hash: &LookupHash) -> Result<bool, StoreError> {
-        Ok(self.rows.lock().sessions.remove(hash).is_some())
+    async fn end_session(&self, hash: &LookupHash, now: Timestamp) -> Result<bool, StoreError> {
+        let mut rows = self.rows.lock();
+        let Some(session) = rows.sessions.remove(hash) else { return Ok(false) };
+        rows.end_codes(now, |code| code.session == session.id);
+        Ok(true)
     }
 
-    async fn end_sessions(&self, user: &User) -> Result<u64, StoreError> {
+    async fn end_sessions(&self, user: &User, now: Timestamp) -> Result<u64, StoreError> {
+        let mut rows = self.rows.lock();
+        rows.end_codes(now, |code| code.user == *user);
         let is_of = |session: &Session| session.user == *user;
-        Ok(remove_some(&mut self.rows.lock().sessions, usize::MAX, is_of) as u64)
+        Ok(remove_some(&mut rows.sessions, usize::MAX, is_of) as u64)
     }
 
     async fn remove_sessions(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

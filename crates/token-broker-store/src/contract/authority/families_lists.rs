@@ -1,15 +1,17 @@
 //! Laws of several token families: their lists, their end, and their removal.
 
+use std::sync::Arc;
+
 use tower_token_broker::principal::User;
 
 use super::{
-    Law, MILLISECOND, SORTED, after, begin, code, code_of, expect_pages, expect_same_family,
-    family_key, user,
+    Law, MILLISECOND, SORTED, after, at_once, begin, broken, code, code_of, expect_pages,
+    expect_same_family, family_key, redeem, resource, secret, user,
 };
 use crate::{
     authority::{
-        AuthorityStore, ClientId, EndFamilies, Family, FamilyEnd, FamilyEndReason, FamilyFilter,
-        FamilyId, PageRequest,
+        AuthorityStore, ClientId, CodeState, EndFamilies, Family, FamilyEnd, FamilyEndReason,
+        FamilyFilter, FamilyId, PageRequest, Redemption,
     },
     contract::ContractError,
 };
@@ -113,7 +115,8 @@ pub async fn all_selected_families_are_ended<S: AuthorityStore>(store: S) -> Law
         (of_alice.clone().client(client("c1")), vec!["f1", "f5"]),
         (of_alice.clone(), vec!["f2"]),
         (of_alice, vec![]),
-        (FamilyFilter::all().client(client("c1")), vec!["f3", "f6"]),
+        (FamilyFilter::all().resource(resource("hr")?), vec![]),
+        (FamilyFilter::all().client(client("c1")).resource(resource("crm")?), vec!["f3", "f6"]),
     ] {
         let request = EndFamilies::new(filter, end());
         let ended = store.end_families(&request).await?;
@@ -126,6 +129,94 @@ pub async fn all_selected_families_are_ended<S: AuthorityStore>(store: S) -> Law
         let is_ended = id.as_str() != "f4";
         family.end = is_ended.then(end);
         expect_same_family(&store, &family, (!is_ended).then_some(&key)).await?;
+    }
+    Ok(())
+}
+
+/// The unused codes of selected families are ended in the same step, and no others.
+///
+/// # Errors
+/// [`ContractError`]
+pub async fn the_end_of_families_ends_their_codes<S: AuthorityStore>(store: S) -> Law {
+    let keys = store.lookup_key().await?;
+    let mut elsewhere = code_of("alice", "c1", "c5")?;
+    elsewhere.user = User::new("https://other.example", "alice");
+    let mut of_hr = code_of("bob", "c2", "c6")?;
+    of_hr.resource = resource("hr")?;
+    let codes = [
+        code_of("alice", "c1", "c1")?,
+        code_of("alice", "c2", "c2")?,
+        code_of("bob", "c1", "c3")?,
+        code_of("bob", "c2", "c4")?,
+        elsewhere,
+        of_hr,
+    ];
+    for code in &codes {
+        store.put_code(&keys.code(&secret(code.family.as_str())), code).await?;
+    }
+    let all = FamilyFilter::all;
+    for (filter, ended) in [
+        (all().user(user("mallory")), vec![]),
+        (all().active_at(after(60)), vec![]),
+        (all().user(user("alice")).client(client("c1")), vec!["c1"]),
+        (all().resource(resource("hr")?), vec!["c1", "c6"]),
+        (all().client(client("c2")).active_at(after(50)), vec!["c1", "c2", "c4", "c6"]),
+        (all().user(user("bob")), vec!["c1", "c2", "c3", "c4", "c6"]),
+        (all(), vec!["c1", "c2", "c3", "c4", "c5", "c6"]),
+    ] {
+        let request = EndFamilies::new(filter, end());
+        ensure_eq!(store.end_families(&request).await?, vec![], "families of {request:?}");
+        for code in &codes {
+            let id = code.family.as_str();
+            let found = store.code(&keys.code(&secret(id))).await?.map(|stored| stored.state);
+            let is_ended = ended.contains(&id);
+            let expected = if is_ended { CodeState::Ended(end().at) } else { CodeState::Unused };
+            ensure_eq!(found, Some(expected), "code {id} after {request:?}");
+        }
+    }
+    let outcome = store.redeem_code(&redeem(&keys, "c1")).await?;
+    ensure!(matches!(outcome, Redemption::Ended(_)), "an ended code is {outcome:?}");
+    Ok(())
+}
+
+/// Of a code that is redeemed while families are ended, either the code is ended or its family.
+///
+/// # Errors
+/// [`ContractError`]
+pub async fn no_family_survives_an_end_at_once<S: AuthorityStore>(store: S) -> Law {
+    let store = Arc::new(store);
+    let keys = store.lookup_key().await?;
+    let of_alice = EndFamilies::new(FamilyFilter::all().user(user("alice")), end());
+    for round in 0..16 {
+        let id = format!("f{round}");
+        store.put_code(&keys.code(&secret(&id)), &code(&id)?).await?;
+        if round == 0 {
+            store.end_families(&of_alice).await?;
+        }
+        let (redeem, of_alice) = (redeem(&keys, &id), &of_alice);
+        let outcomes = at_once(&store, 2, |store, number| {
+            let (redeem, of_alice) = (redeem.clone(), of_alice.clone());
+            async move {
+                if number == 0 {
+                    return store.redeem_code(&redeem).await.map(Some);
+                }
+                store.end_families(&of_alice).await.map(|_| None)
+            }
+        })
+        .await?;
+        let has_begun =
+            outcomes.iter().any(|outcome| matches!(outcome, Some(Redemption::First(..))));
+        let family = store.family(&FamilyId::new(&id)).await?;
+        match family {
+            None => ensure!(!has_begun, "the family {id} has begun, and is not stored"),
+            Some(keyed) => {
+                ensure!(keyed.family.end.is_some(), "the family {id} survives an end at once");
+            }
+        }
+    }
+    let after_all = store.families(&FamilyFilter::all(), &PageRequest::first()).await?;
+    if after_all.rows.iter().any(|family| family.end.is_none()) {
+        return Err(broken("a family is not ended"));
     }
     Ok(())
 }

@@ -40,7 +40,11 @@ async fn count<S: AuthorityStore>(store: &S) -> Result<usize, ContractError> {
 pub async fn the_link_creates_the_first_account_once<S: AuthorityStore>(store: S) -> Law {
     put(&store, "t1").await?;
     let hash = link(&store, "t1").await?;
-    ensure_eq!(store.first_account_link(&hash, now()).await?, LinkState::Valid, "the link");
+    ensure_eq!(
+        store.first_account_link(&hash, now()).await?,
+        LinkState::Valid { expires_at: after(3_600) },
+        "the link"
+    );
     let expected = LocalAccount::of(&new_account("a1", "alice")?);
     ensure_eq!(create(&store, "t1").await?, FirstAccount::Created(expected), "the account");
     let found = store.account_by_name(&name("alice")?).await?;
@@ -98,7 +102,11 @@ pub async fn a_link_creates_no_second_account<S: AuthorityStore>(store: S) -> La
     let hash = link(&store, "t1").await?;
     let refused = CreateFirstAccount::new(hash, new_account(&"x".repeat(1 << 20), "alice")?);
     expect_invalid(&store.create_first_account(&refused).await, "an account")?;
-    ensure_eq!(store.first_account_link(&hash, now()).await?, LinkState::Valid, "the link");
+    ensure_eq!(
+        store.first_account_link(&hash, now()).await?,
+        LinkState::Valid { expires_at: after(3_600) },
+        "the link"
+    );
     let created = store.create_account(&new_account("a2", "bob")?).await?;
     ensure!(matches!(created, AccountCreation::Created(_)), "another account is {created:?}");
     // A disabled account is one, too.

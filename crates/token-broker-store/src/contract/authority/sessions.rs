@@ -2,9 +2,12 @@
 
 use tower_token_broker::principal::User;
 
-use super::{HOSTILE, Law, MILLISECOND, after, expect_exists, expect_invalid, now, secret, user};
+use super::{
+    HOSTILE, Law, MILLISECOND, after, code_of, expect_exists, expect_invalid, now, redeem, secret,
+    user,
+};
 use crate::{
-    authority::{AuthorityStore, Session, SessionId},
+    authority::{AuthorityStore, CodeState, FamilyId, Redemption, Session, SessionId},
     contract::ContractError,
 };
 
@@ -48,7 +51,7 @@ pub async fn a_session_keeps_every_field<S: AuthorityStore>(store: S) -> Law {
             let outcome = store.put_session(&keys.session(&secret("v")), &session).await;
             expect_invalid(&outcome, "a session")?;
         }
-        let ended = store.end_sessions(&user(text)).await?;
+        let ended = store.end_sessions(&user(text), after(8)).await?;
         ensure_eq!(ended, 0, "sessions of a user that no store keeps");
     }
     ensure_eq!(find(&store, "v").await?, None, "a refused session");
@@ -66,7 +69,7 @@ pub async fn a_session_is_found_by_its_value_only<S: AuthorityStore>(store: S) -
         let hash = keys.session(&secret(value));
         ensure_eq!(find(&store, value).await?, None, "the value {value:?}");
         ensure!(!store.touch_session(&hash, after(9)).await?, "{value:?} is touched");
-        ensure!(!store.end_session(&hash).await?, "{value:?} is ended");
+        ensure!(!store.end_session(&hash, after(8)).await?, "{value:?} is ended");
     }
     let of_code = keys.code(&secret("v1"));
     ensure_eq!(store.session(&of_code, now()).await?, None, "the hash of a code");
@@ -123,8 +126,8 @@ pub async fn a_session_is_ended_once<S: AuthorityStore>(store: S) -> Law {
     put(&store, "v1", &session_of("alice", "s1")).await?;
     put(&store, "v2", &session_of("alice", "s2")).await?;
     let hash = store.lookup_key().await?.session(&secret("v1"));
-    ensure!(store.end_session(&hash).await?, "a session is not ended");
-    ensure!(!store.end_session(&hash).await?, "a session is ended twice");
+    ensure!(store.end_session(&hash, after(8)).await?, "a session is not ended");
+    ensure!(!store.end_session(&hash, after(8)).await?, "a session is ended twice");
     ensure_eq!(find(&store, "v1").await?, None, "the ended session");
     ensure!(!store.touch_session(&hash, after(9)).await?, "the ended session is seen");
     ensure_eq!(find(&store, "v2").await?, Some(session_of("alice", "s2")), "the other one");
@@ -142,14 +145,58 @@ pub async fn all_sessions_of_a_user_are_ended<S: AuthorityStore>(store: S) -> La
     let mut elsewhere = session_of("alice", "v5");
     elsewhere.user = User::new("https://other.example", "alice");
     put(&store, "v5", &elsewhere).await?;
-    ensure_eq!(store.end_sessions(&user("al%")).await?, 0, "sessions of no user");
-    ensure_eq!(store.end_sessions(&user("alice")).await?, 2, "sessions of alice");
-    ensure_eq!(store.end_sessions(&user("alice")).await?, 0, "sessions of alice, again");
+    ensure_eq!(store.end_sessions(&user("al%"), after(8)).await?, 0, "sessions of no user");
+    ensure_eq!(store.end_sessions(&user("alice"), after(8)).await?, 2, "sessions of alice");
+    ensure_eq!(store.end_sessions(&user("alice"), after(8)).await?, 0, "sessions of alice, again");
     for (value, expected) in
         [("v1", false), ("v2", false), ("v3", true), ("v4", true), ("v5", true)]
     {
         ensure_eq!(find(&store, value).await?.is_some(), expected, "session {value}");
     }
+    Ok(())
+}
+
+/// The end of a session ends the unused codes that were issued in it, and the end of all sessions
+/// of a user all unused codes of the user.
+///
+/// # Errors
+/// [`ContractError`]
+pub async fn the_end_of_a_session_ends_its_codes<S: AuthorityStore>(store: S) -> Law {
+    let keys = store.lookup_key().await?;
+    for (value, id) in [("v1", "s1"), ("v2", "s2")] {
+        put(&store, value, &session_of("alice", id)).await?;
+    }
+    for (subject, session, family) in
+        [("alice", "s1", "f1"), ("alice", "s1", "f2"), ("alice", "s2", "f3"), ("bob", "s3", "f4")]
+    {
+        let mut code = code_of(subject, "inspector", family)?;
+        code.session = SessionId::new(session);
+        store.put_code(&keys.code(&secret(family)), &code).await?;
+    }
+    let first = store.redeem_code(&redeem(&keys, "f1")).await?;
+    ensure!(matches!(first, Redemption::First(..)), "a code of a session is {first:?}");
+    ensure!(store.end_session(&keys.session(&secret("v1")), after(7)).await?, "the session");
+    for (family, expected) in [
+        ("f1", CodeState::Redeemed(after(5))),
+        ("f2", CodeState::Ended(after(7))),
+        ("f3", CodeState::Unused),
+        ("f4", CodeState::Unused),
+    ] {
+        let state = store.code(&keys.code(&secret(family))).await?.map(|stored| stored.state);
+        ensure_eq!(state, Some(expected), "the code of {family}");
+    }
+    let outcome = store.redeem_code(&redeem(&keys, "f2")).await?;
+    ensure!(matches!(outcome, Redemption::Ended(_)), "the code of an ended session is {outcome:?}");
+    ensure_eq!(store.end_sessions(&user("alice"), after(8)).await?, 1, "the other session");
+    for (family, expected) in [("f3", CodeState::Ended(after(8))), ("f4", CodeState::Unused)] {
+        let state = store.code(&keys.code(&secret(family))).await?.map(|stored| stored.state);
+        ensure_eq!(state, Some(expected), "the code of {family}, at the end of all sessions");
+    }
+    let of_f1 = store.family(&FamilyId::new("f1")).await?;
+    ensure!(
+        of_f1.is_some_and(|keyed| keyed.family.end.is_none()),
+        "a family ends with its session"
+    );
     Ok(())
 }
 

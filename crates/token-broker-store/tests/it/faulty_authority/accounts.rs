@@ -52,7 +52,7 @@ impl AccountStore for Faulty {
                 self.create_anyway(&request.account).await
             }
             FirstAccount::LinkInvalid | FirstAccount::NotFirst
-                if self.has(Fault::LinkRaces) && before == LinkState::Valid =>
+                if self.has(Fault::LinkRaces) && matches!(before, LinkState::Valid { .. }) =>
             {
                 self.create_anyway(&request.account).await
             }

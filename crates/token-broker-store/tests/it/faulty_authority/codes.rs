@@ -58,6 +58,10 @@ impl CodeStore for Faulty {
                 request.now = code.issued_at;
                 self.store.redeem_code(&request).await
             }
+            Redemption::Ended(code) if self.has(Fault::CodeOutlivesItsEnd) => {
+                let family = Family::begin(&code, request);
+                Ok(Redemption::First(code, family))
+            }
             outcome if self.has(Fault::CodeIsRedeemedAgain) => self.as_first(outcome).await,
             outcome => Ok(outcome),
         }

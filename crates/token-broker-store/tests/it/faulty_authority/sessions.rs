@@ -35,26 +35,26 @@ impl SessionStore for Faulty {
             && let Some(mut session) = self.store.session(hash, now).await?
         {
             session.last_seen_at = now;
-            self.store.end_session(hash).await?;
+            self.store.end_session(hash, now).await?;
             self.store.put_session(hash, &session).await?;
             return Ok(true);
         }
         self.store.touch_session(hash, now).await
     }
 
-    async fn end_session(&self, hash: &LookupHash) -> Result<bool, StoreError> {
+    async fn end_session(&self, hash: &LookupHash, now: Timestamp) -> Result<bool, StoreError> {
         if self.has(Fault::SessionIsNotEnded) {
             return Ok(true);
         }
-        self.store.end_session(hash).await
+        self.store.end_session(hash, now).await
     }
 
-    async fn end_sessions(&self, user: &User) -> Result<u64, StoreError> {
+    async fn end_sessions(&self, user: &User, now: Timestamp) -> Result<u64, StoreError> {
         if self.has(Fault::SessionsEndOfAnyIssuer) {
             let elsewhere = User::new("https://other.example", user.subject());
-            self.store.end_sessions(&elsewhere).await?;
+            self.store.end_sessions(&elsewhere, now).await?;
         }
-        self.store.end_sessions(user).await
+        self.store.end_sessions(user, now).await
     }
 
     async fn remove_sessions(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
