@@ -107,6 +107,16 @@ impl Servers {
         self.0.load().iter().fold(Scopes::none(), |all, server| all.union(&server.scopes))
     }
 
+    /// Returns which of the scopes that were offered at a server it still has; `None` if the server
+    /// is not configured any more, or has none of them.
+    pub(crate) fn remaining(&self, resource: &Resource, offered: &Scopes) -> Option<Scopes> {
+        let server = self.0.iter().find(|server| server.resource == *resource)?;
+        if offered.is_empty() {
+            return Some(Scopes::none());
+        }
+        server.granted(Some(offered))
+    }
+
     /// Returns the servers to which a request may be granted access, with the scopes at each.
     pub(crate) fn offered(
         &self,

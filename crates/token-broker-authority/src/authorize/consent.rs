@@ -25,6 +25,9 @@ pub struct ConsentRequest {
     pub idle_lifetime: Duration,
     /// The client's access ends at the latest after this time.
     pub absolute_lifetime: Duration,
+    /// The request, sealed for no session, as [`Interaction::sign_in`](super::Interaction::sign_in)
+    /// takes it: when another user is to sign in, the browser comes back to the request with it.
+    pub pending: Box<str>,
     /// The request, sealed for the browser's session. The form sends it back unchanged as
     /// [`ConsentRequest::REQUEST_FIELD`].
     pub sealed: Box<str>,
@@ -137,8 +140,16 @@ impl ConsentRequest {
             servers,
             idle_lifetime: Duration::from_secs(30 * 24 * 60 * 60),
             absolute_lifetime: Duration::from_secs(180 * 24 * 60 * 60),
+            pending: "".into(),
             sealed: sealed.into(),
         }
+    }
+
+    /// Sets the request as it continues after a sign-in.
+    #[must_use = "returns the changed value"]
+    pub fn pending(mut self, pending: &str) -> Self {
+        self.pending = pending.into();
+        self
     }
 }
 

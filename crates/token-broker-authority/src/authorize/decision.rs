@@ -1,10 +1,12 @@
 //! From the form of a consent page to the code.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use token_broker_store::{
     StoreError,
-    authority::{AuthorityStore, ClientId, Code, SessionId},
+    authority::{AuthorityStore, ClientId, Code, CodeState, SessionId, StoredCode},
 };
 use tower_token_broker::{
     audit::{Consent, IssuedCode, Note},
@@ -13,11 +15,10 @@ use tower_token_broker::{
 };
 
 use super::{
-    AuthorizeEndpoint, AuthorizePageError as PageError, ConsentRequest, Interaction, Pending,
-    SignedIn,
+    AuthorizeEndpoint, AuthorizePageError as PageError, ConsentRequest, Interaction, SignedIn,
     endpoint::Step,
     redirect::{Answer, redirect},
-    request::{Refused, Verified},
+    request::Refused,
     ticket::Ticket,
 };
 use crate::{
@@ -25,6 +26,15 @@ use crate::{
     params::{Params, is_form},
     request::EndpointRequest,
 };
+
+/// The form of a page, as its user sent it.
+#[derive(Clone, Copy)]
+struct Decision<'a> {
+    request: &'a EndpointRequest,
+    user: &'a SignedIn,
+    ticket: &'a Ticket,
+    is_allowed: bool,
+}
 
 /// A server that the user chose, or the only one.
 struct Choice {
@@ -79,59 +89,68 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         };
         let chosen = params.get(ConsentRequest::RESOURCE_FIELD);
         // A denial concerns no server in particular.
-        let choice = match self.choice(&ticket.pending, chosen) {
-            Err(_) if !is_allowed => self.choice_denied(&ticket.pending)?,
+        let choice = match self.choice(&ticket, chosen) {
+            Err(_) if !is_allowed => choice_denied(&ticket)?,
             choice => choice?,
         };
-        self.complete(request, &user, &ticket, &verified, (&choice, is_allowed)).await
+        let decision = Decision { request, user: &user, ticket: &ticket, is_allowed };
+        let is_issued = self.complete(&decision, choice).await?;
+        // D504: the session may have ended meanwhile, with the codes that were stored by then.
+        let signed_in = interaction.signed_in(&request.headers).await;
+        let signed_in = signed_in.map_err(|_| PageError::Unavailable)?;
+        if signed_in.is_none_or(|now| now.session != user.session || now.user != user.user) {
+            self.end(&decision).await?;
+            return Err(PageError::Expired);
+        }
+        #[expect(clippy::disallowed_methods, reason = "returned to its client")]
+        let issued = ticket.code.expose_text().unwrap_or_default();
+        let answer = match is_issued {
+            true => Answer::Code(issued),
+            false => Answer::Error(ErrorCode::AccessDenied),
+        };
+        let state = ticket.pending.state.as_deref();
+        let status = StatusCode::SEE_OTHER;
+        Ok(redirect(&verified.redirect, &answer, state, &self.issuer, status))
     }
 
-    fn choice(&self, pending: &Pending, chosen: Option<&str>) -> Result<Choice, PageError> {
-        let offered = self.servers.offered(pending.resource.as_ref(), pending.scopes.as_ref());
-        let named = |resource: &Resource| match (chosen, offered.len()) {
+    /// Returns what is allowed: what the page offered, as far as it is still configured.
+    // D503: never more than the page showed.
+    fn choice(&self, ticket: &Ticket, chosen: Option<&str>) -> Result<Choice, PageError> {
+        let named = |resource: &Resource| match (chosen, ticket.offered.len()) {
             (Some(chosen), _) => chosen == resource.as_str(),
             (None, count) => count == 1,
         };
-        let choice = offered.iter().find(|(server, _)| named(server.resource()));
-        let (server, scopes) = choice.ok_or(PageError::Unreadable)?;
-        Ok(Choice { resource: server.resource().clone(), scopes: scopes.clone() })
+        let offered = ticket.offered.iter().find(|(resource, _)| named(resource));
+        let (resource, offered) = offered.ok_or(PageError::Unreadable)?;
+        let scopes = self.servers.remaining(resource, offered).ok_or(PageError::Expired)?;
+        Ok(Choice { resource: resource.clone(), scopes })
     }
 
-    fn choice_denied(&self, pending: &Pending) -> Result<Choice, PageError> {
-        let offered = self.servers.offered(pending.resource.as_ref(), pending.scopes.as_ref());
-        let (server, scopes) = offered.into_iter().next().ok_or(PageError::Expired)?;
-        Ok(Choice { resource: server.resource().clone(), scopes })
-    }
-
-    async fn complete(
-        &self,
-        request: &EndpointRequest,
-        user: &SignedIn,
-        ticket: &Ticket,
-        verified: &Verified,
-        (choice, is_allowed): (&Choice, bool),
-    ) -> Result<Response<Bytes>, PageError> {
+    /// Decides on the request, once, and returns whether its code is issued.
+    async fn complete(&self, decision: &Decision<'_>, choice: Choice) -> Result<bool, PageError> {
+        let Decision { request, user, ticket, is_allowed } = *decision;
         let now = self.broker.clock().now();
-        let expires = now.plus(self.settings.code_lifetime);
+        // The code of a denial is over when it is stored.
+        let lifetime = if is_allowed { self.settings.code_lifetime } else { Duration::ZERO };
         let client = ClientId::new(&ticket.pending.client);
         let ids = (SessionId::new(&user.session), ticket.family.clone());
-        let code =
-            Code::new(user.user.clone(), client, choice.resource.clone(), ids, (now, expires))
-                .redirect_uri(verified.redirect.as_str())
-                .scopes(choice.scopes.clone())
-                .challenge(&ticket.pending.challenge)
-                .authenticated_at(user.authenticated_at.unwrap_or(now));
+        let times = (now, now.plus(lifetime));
+        let code = Code::new(user.user.clone(), client, choice.resource, ids, times)
+            .redirect_uri(&ticket.pending.redirect_uri)
+            .scopes(choice.scopes)
+            .challenge(&ticket.pending.challenge)
+            .authenticated_at(user.authenticated_at.unwrap_or(now));
         let hash = self.lookup.code(&ticket.code);
         // D501: stored once, so each form is decided once. No one has the code yet.
         match self.store.put_code(&hash, &code).await {
             Ok(()) => {}
-            Err(StoreError::Exists { .. }) => return Err(PageError::AlreadyDecided),
+            Err(StoreError::Exists { .. }) => return self.decided_before(decision, &code).await,
             Err(_) => return Err(PageError::Unavailable),
         }
         let may_issue = is_allowed && self.permits(user, &code)?;
         let recorded = self.record(request, user, &code, (is_allowed, may_issue)).await;
         if !may_issue || recorded.is_err() {
-            self.store.end_code(&hash, now).await.map_err(|_| PageError::Unavailable)?;
+            self.end(decision).await?;
         }
         recorded?;
         if may_issue {
@@ -141,15 +160,50 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
             // F522
             self.directory.documents().mark_in_use(code.client.as_str());
         }
-        #[expect(clippy::disallowed_methods, reason = "returned to its client")]
-        let issued = ticket.code.expose_text().unwrap_or_default();
-        let answer = match may_issue {
-            true => Answer::Code(issued),
-            false => Answer::Error(ErrorCode::AccessDenied),
+        Ok(may_issue)
+    }
+
+    /// Responds to a form that was decided before: a double click, or a page that was loaded again.
+    /// The same decision has the same outcome, as long as its code can be redeemed. The browser may
+    /// have received only this response.
+    // D501: the code is the same one, so no second one is issued.
+    async fn decided_before(
+        &self,
+        decision: &Decision<'_>,
+        again: &Code,
+    ) -> Result<bool, PageError> {
+        let Decision { request, user, ticket, is_allowed } = *decision;
+        let hash = self.lookup.code(&ticket.code);
+        let stored = async || {
+            let stored = self.store.code(&hash).await.map_err(|_| PageError::Unavailable)?;
+            stored.ok_or(PageError::AlreadyDecided)
         };
-        let state = ticket.pending.state.as_deref();
-        let status = StatusCode::SEE_OTHER;
-        Ok(redirect(&verified.redirect, &answer, state, &self.issuer, status))
+        let found = stored().await?;
+        let now = self.broker.clock().now();
+        let is_usable =
+            |stored: &StoredCode| stored.state == CodeState::Unused && now < stored.code.expires_at;
+        if !is_allowed {
+            let is_denied = !is_usable(&found) && !matches!(found.state, CodeState::Redeemed(_));
+            let was_denied = found.code.expires_at == found.code.issued_at;
+            let is_same = is_denied && was_denied;
+            return if is_same { Ok(false) } else { Err(PageError::AlreadyDecided) };
+        }
+        if !is_usable(&found) || !is_same_decision(&found.code, again) {
+            return Err(PageError::AlreadyDecided);
+        }
+        if !self.permits(user, &found.code)? {
+            return Err(PageError::AlreadyDecided);
+        }
+        // F503: the record of the first response may not be durable yet, in another process.
+        self.record_issue(request, user, &found.code).await?;
+        if is_usable(&stored().await?) { Ok(true) } else { Err(PageError::AlreadyDecided) }
+    }
+
+    /// Ends the code of a form.
+    async fn end(&self, decision: &Decision<'_>) -> Result<(), PageError> {
+        let hash = self.lookup.code(&decision.ticket.code);
+        let ended = self.store.end_code(&hash, self.broker.clock().now()).await;
+        ended.map(drop).map_err(|_| PageError::Unavailable)
     }
 
     /// Returns whether the user may allow anything: not while blocked.
@@ -183,16 +237,44 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         let unavailable = |_| PageError::Unavailable;
         log.note(&initiator, request.with_peer(note)).await.map_err(unavailable)?;
         if may_issue {
-            let note = Note::code_issued(IssuedCode {
-                user: &user.user,
-                client,
-                resource,
-                scopes,
-                family: code.family.as_str(),
-                expires: code.expires_at,
-            });
-            log.note(&initiator, request.with_peer(note)).await.map_err(unavailable)?;
+            self.record_issue(request, user, code).await?;
         }
         Ok(())
     }
+
+    async fn record_issue(
+        &self,
+        request: &EndpointRequest,
+        user: &SignedIn,
+        code: &Code,
+    ) -> Result<(), PageError> {
+        let note = Note::code_issued(IssuedCode {
+            user: &user.user,
+            client: code.client.as_str(),
+            resource: &code.resource,
+            scopes: &code.scopes,
+            family: code.family.as_str(),
+            expires: code.expires_at,
+        });
+        let initiator = Initiator::user(&user.user);
+        let recorded = self.broker.audit_log().note(&initiator, request.with_peer(note)).await;
+        recorded.map_err(|_| PageError::Unavailable)
+    }
+}
+
+/// Returns the first server of the page: a denial concerns none in particular.
+fn choice_denied(ticket: &Ticket) -> Result<Choice, PageError> {
+    let (resource, scopes) = ticket.offered.first().ok_or(PageError::Expired)?;
+    Ok(Choice { resource: resource.clone(), scopes: scopes.clone() })
+}
+
+/// Returns whether both codes mean the same, whenever they were made.
+fn is_same_decision(stored: &Code, again: &Code) -> bool {
+    stored.user == again.user
+        && stored.client == again.client
+        && stored.redirect_uri == again.redirect_uri
+        && stored.resource == again.resource
+        && stored.scopes == again.scopes
+        && stored.challenge == again.challenge
+        && stored.session == again.session
 }

@@ -127,10 +127,16 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         }
         let servers = offered.iter().map(|(server, scopes)| server.on_page(scopes)).collect();
         let redirect = on_page(&verified.redirect);
-        let ticket = Ticket::new(pending).map_err(|_| Refused::Page(PageError::Unavailable))?;
+        let pages =
+            offered.iter().map(|(server, scopes)| (server.resource().clone(), scopes.clone()));
+        let restart = self.pending.seal(&pending);
+        let ticket = Ticket::new(pending, pages.collect());
+        let ticket = ticket.map_err(|_| Refused::Page(PageError::Unavailable))?;
         let sealed = ticket.seal(self.broker.sealing_keys(), self.broker.clock(), &user);
+        let sealed = sealed.ok_or(Refused::Page(PageError::Unreadable))?;
         let client = self.on_page(&verified.client);
         let mut page = ConsentRequest::new(client, redirect, servers, &sealed);
+        page.pending = restart.into();
         page.action = format!("{}/oauth/consent", self.base_path).into();
         page.idle_lifetime = self.tokens.refresh_idle_lifetime;
         page.absolute_lifetime = self.tokens.refresh_absolute_lifetime;

@@ -108,7 +108,8 @@ pub enum AuthorizePageError {
     Unreadable,
     /// The pending request or the consent form has expired, or was made for another session.
     Expired,
-    /// The consent form was sent before.
+    /// The consent form was sent before: another decision, or one whose code was redeemed or has
+    /// expired.
     AlreadyDecided,
     /// The form did not come from our page.
     Forged,
@@ -178,7 +179,9 @@ impl AuthorizePageError {
             }
             Self::Unreadable => "The request of the application could not be read.",
             Self::Expired => "This page has expired, or belongs to another sign-in.",
-            Self::AlreadyDecided => "This request was already decided.",
+            Self::AlreadyDecided => {
+                "This request was already decided, and the application has the decision."
+            }
             Self::Forged => "The form was not sent from this page.",
             Self::TooManyRequests => "There were too many requests.",
             Self::Unavailable => "The broker cannot process the request at the moment.",
@@ -198,8 +201,10 @@ impl AuthorizePageError {
             Self::RedirectUri | Self::Unreadable => {
                 "Close this window, and report this to the makers of the application."
             }
-            Self::Expired | Self::AlreadyDecided | Self::Forged => {
-                "Close this window and try again from the application."
+            Self::Expired | Self::Forged => "Close this window and try again from the application.",
+            Self::AlreadyDecided => {
+                "Close this window and go back to the application. If it is not connected, sign in \
+                 again from there."
             }
             Self::TooManyRequests | Self::Unavailable => {
                 "Wait a minute, then try again from the application."

@@ -113,13 +113,14 @@ fn since_words(since: Duration) -> String {
 }
 
 fn facts(site: &Site, user: &SignedIn, request: &ConsentRequest) -> Markup {
+    let pending = Some(&*request.pending).filter(|pending| !pending.is_empty());
     html! {
         dl.facts {
             div {
                 dt { "Signed in as" }
                 dd {
                     strong { (Outside(&user.display_name)) } " "
-                    (sign_out_form(site, "Not you?", &user.csrf_token, None))
+                    (sign_out_form(site, "Not you?", &user.csrf_token, pending))
                 }
             }
             div {

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use token_broker_store::authority::AccountStore;
 
 use crate::{
-    authorize::Interaction,
+    authorize::{
+        ClientIdentity, ConsentClient, ConsentRedirect, ConsentRequest, Interaction,
+        RedirectTarget, SignedIn,
+    },
     sign_in::{
         BrowserRequest,
-        test_pages::{PASSWORD, TestPages, field, location, text},
+        test_pages::{Browser, PASSWORD, TestPages, field, location, text},
     },
 };
 
@@ -301,4 +304,43 @@ async fn other_methods_and_paths_are_no_page() {
     assert_eq!(respond(Method::HEAD, "/sign-in").await, Some(200));
     assert_eq!(respond(Method::GET, "/sign-out").await, Some(303));
     assert_eq!(respond(Method::POST, "/sign-in").await, Some(400), "no media type");
+}
+
+#[tokio::test]
+async fn another_user_comes_back_to_the_request_from_its_consent_page() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    test.account("bob").await;
+    let pending = test.pending("Claude Code");
+    let mut browser = test.browser();
+    browser.sign_in("alice").await;
+    // The page of the authorize endpoint.
+    let user = signed_in(&test, &browser).await.unwrap();
+    let page = test.pages.consent(&user, &consent_request(&pending));
+    let carried = field(&text(&page), "continue").unwrap();
+    assert_eq!(carried, pending);
+    browser.csrf = field(&text(&page), "csrf").unwrap();
+    let left = browser.post("/sign-out", &[("continue", &carried)]).await;
+    let sign_in = location(&left).to_owned();
+    assert_eq!(sign_in, format!("/sign-in?continue={pending}"));
+    assert!(!browser.is_signed_in().await);
+    browser.get(&sign_in).await;
+    let fields = [("user", "bob"), ("password", PASSWORD), ("continue", &*carried)];
+    let back = browser.post("/sign-in", &fields).await;
+    assert_eq!(location(&back), format!("/oauth/continue?request={pending}"));
+    assert_eq!(&*signed_in(&test, &browser).await.unwrap().display_name, "bob");
+}
+
+async fn signed_in(test: &TestPages, browser: &Browser<'_>) -> Option<SignedIn> {
+    let pairs = browser.cookies.iter().map(|(name, value)| format!("{name}={value}"));
+    let mut headers = HeaderMap::new();
+    headers.insert(header::COOKIE, pairs.collect::<Vec<_>>().join("; ").parse().unwrap());
+    test.pages.signed_in(&headers).await.unwrap()
+}
+
+fn consent_request(pending: &str) -> ConsentRequest {
+    let client = ConsentClient::new("client-1", Some("Claude Code"), ClientIdentity::Configured);
+    let uri = "http://127.0.0.1/cb";
+    let redirect = ConsentRedirect::new(uri, "127.0.0.1", RedirectTarget::Loopback);
+    ConsentRequest::new(client, redirect, Vec::new(), "sealed").pending(pending)
 }
