@@ -1,20 +1,17 @@
 //! The authorization server: its endpoints as functions from requests to responses.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use token_broker_store::{
-    StoreError,
-    authority::{AuthorityStore, ClientId, FamilyEndReason, FamilyId},
-};
+use token_broker_store::authority::{AuthorityStore, ClientId, FamilyId};
 use tower_token_broker::{
     Broker, Secret,
-    alarm::Alarm,
     audit::FamilyEndCause,
     authenticate::jwt::Keys,
     principal::{Initiator, User},
+    revocation::RevocationTarget,
 };
 
 use crate::{
@@ -28,7 +25,7 @@ use crate::{
     oauth_error::{EndpointError, ErrorCode},
     request::EndpointRequest,
     servers::ProtectedServer,
-    token::{FamilyEnder, TokenEndpoint, TokenSettings},
+    token::{NotEnded, TokenEndpoint, TokenSettings},
 };
 
 /// The authorization server of a deployment. Cheap to clone.
@@ -64,22 +61,6 @@ pub struct AuthoritySettings {
     /// Signing keys.
     pub keys: KeySettings,
 }
-
-/// A part could not be stored or recorded. What took effect stays; a retry is safe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the tokens could not be ended everywhere; try again")]
-#[non_exhaustive]
-pub struct NotEnded;
-
-/// Time between two clean-ups of the store.
-const CLEAN_UP_EVERY: Duration = Duration::from_secs(10 * 60);
-/// Time for which a code is kept after it expired, to recognize its replay; longer than a consent
-/// form lives.
-const CODES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time for which an ended family is kept.
-const FAMILIES_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// Number of rows that are removed in one step.
-const PAGE: usize = 500;
 
 impl<S: AuthorityStore> Authority<S> {
     /// Begins an authorization server with this issuer. Its tokens are verified by
@@ -222,33 +203,43 @@ impl<S: AuthorityStore> Authority<S> {
         // Q304: a family of another user is an unknown one.
         let Some(found) = found.filter(|found| found.family.user == *user) else { return Ok(()) };
         let (ender, by) = (&self.0.token.families, Initiator::user(user));
-        let ended = ender.end(None, &found.family, FamilyEndCause::User, &by).await;
-        ended.map_err(|_| NotEnded)
+        ender.end(None, &found.family, FamilyEndCause::User, &by).await
     }
 
-    /// Ends all token families of a user, of a client, or of both together: refresh tokens and
-    /// access tokens. Returns their number.
+    /// Ends what a revocation targets (a user, a client, a server, a family, everything): access
+    /// tokens, token families, and codes that were not redeemed. Returns the number of families.
     ///
-    /// A revocation or a block of a user ends the tokens that are in use; this also ends those that
-    /// would be refreshed a week later.
+    /// A revocation by itself is kept for a day; this also ends what would be refreshed a week
+    /// later. A command in another process uses [`FamilyEnder`](crate::FamilyEnder).
     ///
     /// # Errors
-    /// [`NotEnded`]
+    /// [`NotEnded`]: a retry repeats what failed.
     ///
     /// # Cancellation
     /// Once polled, the work is completed in its own task.
+    pub async fn end_access(
+        &self,
+        target: &RevocationTarget,
+        initiator: &Initiator,
+    ) -> Result<usize, NotEnded> {
+        self.0.token.families.end_access(target, initiator).await
+    }
+
+    /// Ends the access of a user, of a client, of both together, or, of neither, all access, as
+    /// [`Authority::end_access`] does.
+    ///
+    /// # Errors
+    /// As [`Authority::end_access`].
+    ///
+    /// # Cancellation
+    /// As [`Authority::end_access`].
     pub async fn end_families(
         &self,
         user: Option<&User>,
         client: Option<&ClientId>,
         initiator: &Initiator,
     ) -> Result<usize, NotEnded> {
-        let reason = match initiator.as_user() {
-            Some(_) => FamilyEndReason::User,
-            None => FamilyEndReason::Operator,
-        };
-        let ended = self.0.token.families.end_all(user, client, reason, initiator).await;
-        ended.map_err(|_| NotEnded)
+        self.0.token.families.end_families((user, client), initiator).await
     }
 
     /// Publishes a new signing key, which signs after [`KeySettings::published_before_use`].
@@ -272,66 +263,6 @@ impl<S: AuthorityStore> Authority<S> {
     pub async fn refresh_keys(&self) -> Result<(), KeyringError> {
         self.0.keyring.refresh().await
     }
-
-    /// Removes one page each of expired codes, families that ended long ago, and clients that were
-    /// never used. A task does so every ten minutes.
-    ///
-    /// # Errors
-    /// The store failed.
-    ///
-    /// # Cancellation
-    /// Each row is removed or not.
-    pub async fn clean_up(&self) -> Result<usize, StoreError> {
-        let (store, now) = (&self.0.store, self.0.broker.clock().now());
-        let unused = now.minus(self.0.settings.registration.unused_lifetime);
-        let clients = store.remove_unused_clients(unused, PAGE).await?;
-        let codes = store.remove_codes(now.minus(CODES_KEPT), PAGE).await?;
-        let families = store.remove_families(now.minus(FAMILIES_KEPT), PAGE).await?;
-        Ok(clients.saturating_add(codes).saturating_add(families))
-    }
-
-    pub(crate) fn keep_clean(&self) {
-        let (weak, clock) = (Arc::downgrade(&self.0), self.0.broker.clock().clone());
-        let mut ending = Box::pin(self.0.broker.ending());
-        drop(self.0.broker.tasks().spawn("clean-up of the authority", async move {
-            loop {
-                let next = clock.now().plus(CLEAN_UP_EVERY);
-                // Both may be dropped: one is a timer, and the other only waits.
-                tokio::select! {
-                    () = clock.sleep_until(next) => {}
-                    () = &mut ending => return,
-                }
-                let Some(endpoints) = weak.upgrade() else { return };
-                if let Err(error) = Self(endpoints).clean_up().await {
-                    tracing::warn!(
-                        alarm = Alarm::AuthorityStoreUnavailable.code(),
-                        %error,
-                        "expired codes, families and clients could not be removed"
-                    );
-                }
-            }
-        }));
-    }
-}
-
-/// Ends all token families of a user, of a client, or of both together, as
-/// [`Authority::end_families`] does: for a command, in a process that serves nothing.
-///
-/// # Errors
-/// [`NotEnded`]
-///
-/// # Cancellation
-/// Once polled, the work is completed in its own task.
-pub async fn end_families<S: AuthorityStore + Clone>(
-    broker: &Broker,
-    issuer: &str,
-    store: &S,
-    (user, client): (Option<&User>, Option<&ClientId>),
-    initiator: &Initiator,
-) -> Result<usize, NotEnded> {
-    let ender = FamilyEnder::new(broker, issuer, &Arc::new(store.clone()));
-    let ended = ender.end_all(user, client, FamilyEndReason::Operator, initiator).await;
-    ended.map_err(|_| NotEnded)
 }
 
 impl<S: AuthorityStore> Endpoints<S> {

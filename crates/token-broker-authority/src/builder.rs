@@ -17,7 +17,7 @@ use crate::{
     limits::CallerLimiter,
     metadata::IssuerUrl,
     servers::{ProtectedServer, Servers},
-    token::{FamilyEnder, TokenEndpoint},
+    token::{FamilyEnder, RevokedTokens, TokenEndpoint, Unfinished},
 };
 
 /// Builds an [`Authority`].
@@ -159,7 +159,9 @@ impl<S: AuthorityStore> AuthorityBuilder<S> {
             keyring: Arc::clone(&keyring),
             clients,
             settings: settings.token,
-            families: FamilyEnder::new(&broker, issuer.as_str(), &store),
+            families: FamilyEnder::new(&broker, issuer.as_str(), Arc::clone(&store)),
+            unfinished: Unfinished::default(),
+            revoked: RevokedTokens::default(),
             per_address: CallerLimiter::new(settings.token.per_address, clock),
         };
         let registrar = self

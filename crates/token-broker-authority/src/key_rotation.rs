@@ -71,6 +71,17 @@ pub enum KeyringError {
     Contended,
 }
 
+/// The reasons why no token is minted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeyringMintError {
+    /// No key signs now: the successor of the last one cannot be read.
+    #[error("no signing key of the store signs now")]
+    NoKey,
+    /// The key does not sign.
+    #[error(transparent)]
+    Mint(#[from] MintError),
+}
+
 /// The signing keys of one issuer, as the store has them.
 pub(crate) struct SigningKeyring<S> {
     issuer: Box<str>,
@@ -84,8 +95,8 @@ pub(crate) struct SigningKeyring<S> {
 
 /// The keys at one time.
 struct Current {
-    /// The keys that may sign, the latest first, each with the time from which it signs.
-    signing: Vec<(Timestamp, SigningKey)>,
+    /// The published keys, the latest first.
+    signing: Vec<(KeyTimes, SigningKey)>,
     jwks: Bytes,
 }
 
@@ -138,13 +149,19 @@ impl<S: SigningKeyStore> SigningKeyring<S> {
         self.current.store(Arc::new(current));
     }
 
-    /// Mints a token with the key that signs now.
-    pub(crate) fn mint(&self, mint: &Mint) -> Result<BrokerToken, MintError> {
+    /// Mints a token that is issued at this time, with the key that signs now.
+    pub(crate) fn mint(
+        &self,
+        mint: &Mint,
+        issued_at: Timestamp,
+    ) -> Result<BrokerToken, KeyringMintError> {
         let now = self.broker.clock().now();
         let current = self.current.load();
         let mut signing = current.signing.iter();
-        let (_, key) = signing.find(|(from, _)| *from <= now).ok_or(KeyError::NotAKey)?;
-        mint.sign(&self.issuer, key, now)
+        // X21: a key that has stopped to sign is not published for as long as a new token lives.
+        let key = signing.find(|(times, _)| signs_at(times, now)).map(|(_, key)| key);
+        let key = key.ok_or(KeyringMintError::NoKey)?;
+        Ok(mint.sign(&self.issuer, key, issued_at)?)
     }
 
     /// Signs a JWT of these claims with the key that signs now.
@@ -152,8 +169,8 @@ impl<S: SigningKeyStore> SigningKeyring<S> {
         let now = self.broker.clock().now();
         let current = self.current.load();
         let mut signing = current.signing.iter();
-        let (_, key) = signing.find(|(from, _)| *from <= now).ok_or(KeyError::NotAKey)?;
-        key.sign_jwt(claims)
+        let key = signing.find(|(times, _)| signs_at(times, now)).map(|(_, key)| key);
+        key.ok_or(KeyError::NotAKey)?.sign_jwt(claims)
     }
 
     /// Returns the public keys for verifiers in this process.
@@ -291,10 +308,7 @@ impl Known {
 
     /// Returns whether a key signs now that no other one has replaced.
     fn signs_now(&self, now: Timestamp) -> bool {
-        let mut keys = self.keys.iter();
-        keys.any(|(times, _)| {
-            times.signs_from <= now && times.signs_until.is_none_or(|until| now < until)
-        })
+        self.keys.iter().any(|(times, _)| signs_at(times, now))
     }
 
     /// Returns whether the last key will have signed for its period when the next one can.
@@ -305,14 +319,18 @@ impl Known {
     }
 
     fn current(self, now: Timestamp) -> Result<(Current, Keys), KeyringError> {
-        let is_published = |times: &KeyTimes| {
-            times.published_from <= now && times.published_until.is_none_or(|until| now < until)
-        };
+        // X21: also a key that is published from a later time on. Another replica added it, whose
+        // clock is ahead, and it may sign there already.
+        let is_published = |times: &KeyTimes| times.published_until.is_none_or(|until| now < until);
         let keys: Vec<_> = self.keys.into_iter().filter(|(times, _)| is_published(times)).collect();
         let public: Vec<_> = keys.iter().map(|(_, key)| key.public()).collect();
         let jwks = json!({ "keys": public }).to_string();
         let published = Keys::parse(jwks.as_bytes())?;
-        let signing = keys.into_iter().map(|(times, key)| (times.signs_from, key)).collect();
-        Ok((Current { signing, jwks: jwks.into() }, published))
+        Ok((Current { signing: keys, jwks: jwks.into() }, published))
     }
+}
+
+/// Returns whether a key signs at this time.
+fn signs_at(times: &KeyTimes, now: Timestamp) -> bool {
+    times.signs_from <= now && times.signs_until.is_none_or(|until| now < until)
 }

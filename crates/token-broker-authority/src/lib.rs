@@ -66,6 +66,7 @@ pub mod issue;
 mod jwks;
 mod key_rotation;
 mod limits;
+mod maintenance;
 mod metadata;
 mod oauth_error;
 pub mod pages;
@@ -83,7 +84,7 @@ pub mod sign_in;
 mod token;
 
 pub use self::{
-    authority::{Authority, AuthoritySettings, NotEnded, end_families},
+    authority::{Authority, AuthoritySettings},
     builder::{AuthorityBuilder, AuthorityError},
     client::RegistrationLimits,
     key_rotation::{KeySettings, KeyringError},
@@ -92,5 +93,5 @@ pub use self::{
     oauth_error::ErrorCode,
     request::EndpointRequest,
     servers::ProtectedServer,
-    token::TokenSettings,
+    token::{FamilyEnder, NotEnded, TokenSettings, end_families},
 };

@@ -1,18 +1,20 @@
 //! Revocation endpoint (RFC 7009).
 //!
 //! A refresh token of any generation ends its family, with all access tokens. An access token is
-//! ended by its ID. A token that is unknown, or another client's, has the same response as one that
-//! was revoked.
+//! ended by its ID; after ten of one family, the next one ends the family (RFC 7009 §2.1 allows
+//! it), so that no client fills the table of revocations. An expired one needs no revocation. A
+//! token that is unknown, or another client's, has the same response as one that was revoked.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use token_broker_store::authority::AuthorityStore;
+use token_broker_store::authority::{AuthorityStore, FamilyId};
 use tower_token_broker::{
     Secret,
     audit::FamilyEndCause,
     authenticate::{PresentedToken, jwt::KeySource},
+    clock::{LEEWAY, Timestamp},
     json::Value,
     principal::Initiator,
     revocation::RevocationTarget,
@@ -23,7 +25,7 @@ use crate::{
     limits::Network,
     oauth_error::{EndpointError, ErrorCode},
     request::EndpointRequest,
-    token::{TokenEndpoint, refresh_token::RefreshToken},
+    token::{NOT_STORED, TokenEndpoint, refresh_token::RefreshToken, revoked_tokens::Step},
 };
 
 impl<S: AuthorityStore> TokenEndpoint<S> {
@@ -52,7 +54,7 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         let client = self.clients.authenticate(request, &params).await?;
         match RefreshToken::parse(token) {
             Some(token) => self.revoke_family(request, &client, &token).await,
-            None => self.revoke_access_token(&client, token).await,
+            None => self.revoke_access_token(request, &client, token).await,
         }
     }
 
@@ -62,8 +64,7 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         client: &AuthenticatedClient,
         token: &RefreshToken,
     ) -> Result<(), EndpointError> {
-        let found = self.store.family(&token.family).await;
-        let found = found.map_err(|_| EndpointError::unavailable("the store is not available"))?;
+        let found = self.store.family(&token.family).await.map_err(|_| NOT_STORED)?;
         let Some(found) = found else { return Ok(()) };
         let is_ours = found.key.as_ref().is_some_and(|key| token.is_derived_from(key));
         // F141
@@ -72,17 +73,20 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         }
         // F143
         let initiator = Initiator::client(client.id());
-        self.families.end(Some(request), &found.family, FamilyEndCause::Client, &initiator).await
+        let cause = FamilyEndCause::Client;
+        Ok(self.families.end(Some(request), &found.family, cause, &initiator).await?)
     }
 
     async fn revoke_access_token(
         &self,
+        request: &EndpointRequest,
         client: &AuthenticatedClient,
         token: &str,
     ) -> Result<(), EndpointError> {
         let presented = PresentedToken::new(Secret::from_text(token.to_owned()));
         let keys = KeySource::from(self.keyring.keys());
-        let Ok(verified) = keys.verify(&presented, self.broker.clock()).await else {
+        let clock = self.broker.clock();
+        let Ok(verified) = keys.verify(&presented, clock).await else {
             return Ok(());
         };
         let claims = verified.claims();
@@ -90,11 +94,36 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         let is_own = text("iss").as_deref() == Some(&*self.issuer)
             && text("client_id").as_deref() == Some(client.id());
         let Some(id) = text("jti").filter(|_| is_own) else { return Ok(()) };
+        // F509: no verifier accepts it any more.
+        let expires = claims.get("exp").and_then(Value::as_u64).unwrap_or_default();
+        if clock.now() >= Timestamp::from_unix_seconds(expires).plus(LEEWAY) {
+            return Ok(());
+        }
+        // Tokens without a family are issued by the operator.
+        let family = text("token_family");
+        let step = family.as_deref().map_or(Step::Token, |family| self.revoked.begin(family, &id));
+        if step == Step::Nothing {
+            return Ok(());
+        }
+        let initiator = Initiator::client(client.id());
+        if step == Step::Family
+            && let Some(family) = family.as_deref()
+        {
+            let found = self.store.family(&FamilyId::new(family)).await.map_err(|_| NOT_STORED)?;
+            if let Some(found) = found {
+                let cause = FamilyEndCause::Client;
+                let ended = self.families.end(Some(request), &found.family, cause, &initiator);
+                return Ok(ended.await?);
+            }
+        }
         let target =
             RevocationTarget::Token { issuer: Arc::from(&*self.issuer), id: Arc::from(&*id) };
-        let revoked = self.broker.revoke(target, &Initiator::client(client.id())).await;
-        revoked.map(drop).map_err(|_| {
+        self.broker.revoke(target, &initiator).await.map_err(|_| {
             EndpointError::unavailable("the token could not be revoked everywhere; try again")
-        })
+        })?;
+        if let Some(family) = family.as_deref() {
+            self.revoked.stored(family, &id);
+        }
+        Ok(())
     }
 }

@@ -110,7 +110,8 @@ impl Servers {
     /// Returns which of the scopes that were offered at a server it still has; `None` if the server
     /// is not configured any more, or has none of them.
     pub(crate) fn remaining(&self, resource: &Resource, offered: &Scopes) -> Option<Scopes> {
-        let server = self.0.iter().find(|server| server.resource == *resource)?;
+        let servers = self.0.load();
+        let server = servers.iter().find(|server| server.resource == *resource)?;
         if offered.is_empty() {
             return Some(Scopes::none());
         }

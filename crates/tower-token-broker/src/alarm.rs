@@ -109,6 +109,8 @@ alarms! {
     SigningKeysNotLoaded = "authority.signing_keys_not_loaded";
     /// The store of the authorization server cannot be reached.
     AuthorityStoreUnavailable = "authority.store_unavailable";
+    /// A row of the authorization server's store cannot be read.
+    AuthorityRowUnreadable = "authority.row_unreadable";
 
     // Credential sources
     /// A refresh or another request to a token endpoint failed.

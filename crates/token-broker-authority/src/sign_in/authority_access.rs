@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use token_broker_store::authority::{AuthorityStore, Family, FamilyFilter, FamilyId, PageRequest};
-use tower_token_broker::principal::{Initiator, User};
+use tower_token_broker::{
+    alarm::Alarm,
+    principal::{Initiator, User},
+    revocation::RevocationTarget,
+};
 
 use super::{AccessUnavailable, ClientAccess};
 use crate::{
@@ -36,7 +40,15 @@ impl<S: AuthorityStore> ClientAccess for Authority<S> {
         if tokio::time::timeout(NAMES_WITHIN, self.name(&mut clients)).await.is_err() {
             tracing::debug!("some names of clients were not found in time");
         }
-        let view = ConnectionsView::new(clients);
+        if !page.unreadable.is_empty() {
+            tracing::error!(
+                alarm = Alarm::AuthorityRowUnreadable.code(),
+                families = page.unreadable.len(),
+                first = page.unreadable.first().map(|id| &**id),
+                "token families cannot be read"
+            );
+        }
+        let view = ConnectionsView::new(clients).unreadable(page.unreadable.len());
         Ok(if page.next.is_some() { view.and_more() } else { view })
     }
 
@@ -46,7 +58,8 @@ impl<S: AuthorityStore> ClientAccess for Authority<S> {
     }
 
     async fn end_all(&self, user: &User) -> Result<(), AccessUnavailable> {
-        let ended = self.end_families(Some(user), None, &Initiator::user(user)).await;
+        let target = RevocationTarget::User(user.clone());
+        let ended = self.end_access(&target, &Initiator::user(user)).await;
         ended.map(drop).map_err(|_| AccessUnavailable)
     }
 }

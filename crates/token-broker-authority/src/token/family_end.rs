@@ -1,26 +1,121 @@
-//! Ends token families: in the store, and for the access tokens that are in use.
+//! Ends one token family: in the store, and for the access tokens that are in use.
 
 use std::sync::Arc;
 
-use token_broker_store::authority::{
-    ClientId, EndFamilies, Family, FamilyEnd, FamilyEndReason, FamilyFilter, FamilyId, FamilyStore,
-};
+use token_broker_store::authority::{AuthorityStore, Family, FamilyEnd, FamilyEndReason, FamilyId};
 use tower_token_broker::{
     Broker,
     alarm::Alarm,
     audit::{EndedFamily, FamilyEndCause, Note},
-    principal::{Initiator, User},
+    principal::Initiator,
     revocation::RevocationTarget,
+    stack::RevokeError,
 };
 
 use crate::{oauth_error::EndpointError, request::EndpointRequest};
 
-/// Ends families.
+/// Ends token families, and the codes with which others would begin.
+///
+/// A revocation ends the access tokens that are in use, and is kept for a day; a family lives for
+/// months. So each end is both: first the revocation, then the end in the store. A family is stored
+/// as ended only after its revocation was, so a retry after an error repeats what failed.
+///
+/// [`Authority::end_families`](crate::Authority::end_families) uses it, and so can a command in
+/// another process that shares the store.
 #[derive(Debug)]
-pub(crate) struct FamilyEnder<S> {
-    broker: Broker,
-    issuer: Arc<str>,
-    store: Arc<S>,
+pub struct FamilyEnder<S> {
+    pub(super) broker: Broker,
+    pub(super) issuer: Arc<str>,
+    pub(super) store: Arc<S>,
+}
+
+/// A part could not be stored or recorded. What took effect stays; a retry is safe, and repeats the
+/// part that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("the tokens could not be ended everywhere; try again")]
+#[non_exhaustive]
+pub struct NotEnded;
+
+/// The effect of a revocation.
+#[derive(Clone, Copy)]
+pub(super) struct Revoked {
+    pub(super) is_recorded: bool,
+}
+
+impl<S: AuthorityStore> FamilyEnder<S> {
+    /// Ends families of this issuer, which the store has.
+    pub fn new(broker: &Broker, issuer: &str, store: Arc<S>) -> Self {
+        Self { broker: broker.clone(), issuer: issuer.into(), store }
+    }
+
+    /// Ends a family: its access tokens are refused at once, then its refresh tokens are, and both
+    /// are recorded. Runs to its end in an owned task.
+    ///
+    /// # Errors
+    /// [`NotEnded`]
+    pub(crate) async fn end(
+        &self,
+        request: Option<&EndpointRequest>,
+        family: &Family,
+        cause: FamilyEndCause,
+        initiator: &Initiator,
+    ) -> Result<(), NotEnded> {
+        // Its revocation was stored before.
+        if family.end.is_some() {
+            return Ok(());
+        }
+        let (ender, owned, initiator) = (self.clone(), family.clone(), initiator.clone());
+        let peer = request.and_then(|request| request.peer);
+        let ended = self.broker.tasks().spawn("end of a token family", async move {
+            let note = Note::family_ended(EndedFamily {
+                user: &owned.user,
+                client: owned.client.as_str(),
+                resource: &owned.resource,
+                family: owned.id.as_str(),
+                cause,
+            });
+            let note = peer.map_or(note, |peer| note.peer(peer));
+            let recorded = ender.broker.audit_log().note(&initiator, note);
+            let target = ender.target_of(&owned.id);
+            let (revoked, recorded) = tokio::join!(ender.revoke(&target, &initiator), recorded);
+            // F508: not before the revocation is stored, because the end erases the key by which
+            // a retry is recognized.
+            let revoked = revoked?;
+            let end = FamilyEnd::new(reason(cause), ender.broker.clock().now());
+            ender.store.end_family(&owned.id, end).await.map_err(|_| NotEnded)?;
+            let is_recorded = revoked.is_recorded && recorded.is_ok();
+            if is_recorded { Ok(()) } else { Err(NotEnded) }
+        });
+        let ended = ended.await.unwrap_or(Err(NotEnded));
+        if ended.is_err() {
+            tracing::error!(
+                alarm = Alarm::FamilyNotEnded.code(),
+                family = family.id.as_str(),
+                "a token family could not be ended everywhere"
+            );
+        }
+        ended
+    }
+
+    /// Returns the target of a revocation that names this family.
+    pub(super) fn target_of(&self, family: &FamilyId) -> RevocationTarget {
+        let id = family.as_str().into();
+        RevocationTarget::Family { issuer: Arc::clone(&self.issuer), id }
+    }
+
+    /// Revokes. A revocation that is not stored is an error; a record that is late is not, because
+    /// the log writes it as soon as it can.
+    pub(super) async fn revoke(
+        &self,
+        target: &RevocationTarget,
+        initiator: &Initiator,
+    ) -> Result<Revoked, NotEnded> {
+        match self.broker.revoke(target.clone(), initiator).await {
+            Ok(_) => Ok(Revoked { is_recorded: true }),
+            Err(RevokeError::NotRecorded { .. }) => Ok(Revoked { is_recorded: false }),
+            Err(_) => Err(NotEnded),
+        }
+    }
 }
 
 impl<S> Clone for FamilyEnder<S> {
@@ -33,94 +128,9 @@ impl<S> Clone for FamilyEnder<S> {
     }
 }
 
-impl<S: FamilyStore> FamilyEnder<S> {
-    pub(crate) fn new(broker: &Broker, issuer: &str, store: &Arc<S>) -> Self {
-        Self { broker: broker.clone(), issuer: issuer.into(), store: Arc::clone(store) }
-    }
-
-    /// Ends a family: its access tokens are refused at once, then its refresh tokens are, and both
-    /// are recorded. Runs to its end in an owned task.
-    ///
-    /// # Errors
-    /// A part could not be stored or recorded. What took effect stays, and a retry is safe.
-    pub(crate) async fn end(
-        &self,
-        request: Option<&EndpointRequest>,
-        family: &Family,
-        cause: FamilyEndCause,
-        initiator: &Initiator,
-    ) -> Result<(), EndpointError> {
-        let (ender, owned, initiator) = (self.clone(), family.clone(), initiator.clone());
-        let peer = request.and_then(|request| request.peer);
-        let ended = self.broker.tasks().spawn("end of a token family", async move {
-            let recorded = ender.broker.audit_log().note(&initiator, {
-                let note = Note::family_ended(EndedFamily {
-                    user: &owned.user,
-                    client: owned.client.as_str(),
-                    resource: &owned.resource,
-                    family: owned.id.as_str(),
-                    cause,
-                });
-                peer.map_or(note, |peer| note.peer(peer))
-            });
-            let end = FamilyEnd::new(reason(cause), ender.broker.clock().now());
-            // N267: the access tokens first, in this process at once.
-            let revoked = ender.revoke(&owned.id, &initiator);
-            let stored = ender.store.end_family(&owned.id, end);
-            let (revoked, stored, recorded) = tokio::join!(revoked, stored, recorded);
-            revoked && stored.is_ok() && recorded.is_ok()
-        });
-        if ended.await.unwrap_or(false) {
-            return Ok(());
-        }
-        tracing::error!(
-            alarm = Alarm::FamilyNotEnded.code(),
-            family = family.id.as_str(),
-            "a token family could not be ended everywhere"
-        );
-        Err(EndpointError::unavailable("the tokens could not be ended everywhere; try again"))
-    }
-
-    async fn revoke(&self, family: &FamilyId, initiator: &Initiator) -> bool {
-        let target = RevocationTarget::Family {
-            issuer: Arc::clone(&self.issuer),
-            id: family.as_str().into(),
-        };
-        self.broker.revoke(target, initiator).await.is_ok()
-    }
-
-    /// Ends all families of a user, of a client, or of both, and returns their number.
-    ///
-    /// # Errors
-    /// As [`FamilyEnder::end`].
-    pub(crate) async fn end_all(
-        &self,
-        user: Option<&User>,
-        client: Option<&ClientId>,
-        end: FamilyEndReason,
-        initiator: &Initiator,
-    ) -> Result<usize, EndpointError> {
-        let mut filter = FamilyFilter::all();
-        if let Some(user) = user {
-            filter = filter.user(user.clone());
-        }
-        if let Some(client) = client {
-            filter = filter.client(client.clone());
-        }
-        let (ender, initiator) = (self.clone(), initiator.clone());
-        let ended = self.broker.tasks().spawn("end of token families", async move {
-            let end = FamilyEnd::new(end, ender.broker.clock().now());
-            let ended = ender.store.end_families(&EndFamilies::new(filter, end)).await.ok()?;
-            for family in &ended {
-                if !ender.revoke(family, &initiator).await {
-                    return None;
-                }
-            }
-            Some(ended.len())
-        });
-        ended.await.ok().flatten().ok_or(EndpointError::unavailable(
-            "the tokens could not be ended everywhere; try again",
-        ))
+impl From<NotEnded> for EndpointError {
+    fn from(NotEnded: NotEnded) -> Self {
+        Self::unavailable("the tokens could not be ended everywhere; try again")
     }
 }
 

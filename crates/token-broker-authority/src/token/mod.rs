@@ -4,7 +4,9 @@
 //! A code is redeemed once, by the client that it was issued to, with the verifier of its PKCE
 //! challenge (S256). The first wrong verifier ends it. A client that presents a redeemed code again
 //! within ten seconds, with the right verifier, is refused and nothing more, because clients repeat
-//! requests whose response was lost; any other replay ends the family of its tokens.
+//! requests whose response was lost; any other replay ends the family of its tokens. A code is used
+//! up last, when its access token was minted and recorded; a redemption whose outcome the store did
+//! not return can be completed by its client.
 //!
 //! # Refresh tokens
 //! A refresh token is derived from its family and its generation. Its use begins the next
@@ -14,15 +16,24 @@
 //! current generation is accepted as long as the current one was not used. After that, reuse ends
 //! the family. A refused request consumes nothing.
 //!
+//! # Failures
+//! `invalid_grant` makes a client forget its sign-in, so no trouble of the broker has that code:
+//! while the store, the audit log, the signing keys or the revocation feed fail, or the process
+//! shuts down, a request is refused with 503 and `Retry-After`, and is good later.
+//!
 //! # Sources
 //! OAuth 2.1 §4.1.3, 4.3; RFC 7636 §4.5, 4.6; RFC 8707 §2.2; RFC 9700 §4.14.
 
+mod access_end;
 mod code;
 mod family_end;
 pub(crate) mod pkce;
 mod refresh;
 pub(crate) mod refresh_token;
 mod response;
+pub(crate) mod revoked_tokens;
+mod standing;
+mod unfinished;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +42,11 @@ use http::Response;
 use token_broker_store::authority::{AuthorityStore, LookupKey};
 use tower_token_broker::{Broker, principal::Resource};
 
-pub(crate) use self::family_end::FamilyEnder;
+pub use self::{
+    access_end::end_families,
+    family_end::{FamilyEnder, NotEnded},
+};
+pub(crate) use self::{revoked_tokens::RevokedTokens, unfinished::Unfinished};
 use crate::{
     client::authentication::Authenticator,
     key_rotation::SigningKeyring,
@@ -86,10 +101,13 @@ pub(crate) struct TokenEndpoint<S> {
     pub(crate) clients: Arc<Authenticator<S>>,
     pub(crate) settings: TokenSettings,
     pub(crate) families: FamilyEnder<S>,
+    pub(crate) unfinished: Unfinished,
+    pub(crate) revoked: RevokedTokens,
     pub(crate) per_address: CallerLimiter,
 }
 
-const NOT_STORED: EndpointError = EndpointError::unavailable("the store is not available");
+pub(crate) const NOT_STORED: EndpointError =
+    EndpointError::unavailable("the store is not available");
 const INVALID_GRANT: EndpointError =
     EndpointError::new(ErrorCode::InvalidGrant, "the code or refresh token is not valid");
 

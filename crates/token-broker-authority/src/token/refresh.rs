@@ -9,12 +9,14 @@ use tower_token_broker::{
     alarm::Alarm,
     audit::{FamilyEndCause, TokenGrant},
     clock::Timestamp,
-    principal::{Initiator, Resource, Scopes, TokenTimes, User, Verified},
-    refusal::Reason,
+    principal::{Initiator, Scopes},
 };
 
 use super::{
-    INVALID_GRANT, NOT_STORED, TokenEndpoint, check_resource, missing, refresh_token::RefreshToken,
+    INVALID_GRANT, NOT_STORED, TokenEndpoint, check_resource, missing,
+    refresh_token::{self, RefreshToken},
+    response::Issue,
+    standing::{Authorization, Standing},
 };
 use crate::{
     authorize::without_ignored,
@@ -24,8 +26,8 @@ use crate::{
     request::EndpointRequest,
 };
 
-/// The state of a refresh token.
-enum Standing {
+/// The age of a refresh token.
+enum Age {
     /// The current generation.
     Current,
     /// Superseded, and within its grace.
@@ -42,6 +44,7 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         request: &EndpointRequest,
         params: &Params,
     ) -> Result<Response<Bytes>, EndpointError> {
+        let requested_at = self.broker.clock().now();
         let token = params.get("refresh_token").ok_or(missing("refresh_token is missing"))?;
         let client = self.clients.authenticate(request, params).await?;
         let token = RefreshToken::parse(token).ok_or(INVALID_GRANT)?;
@@ -57,18 +60,18 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         }
         let scopes = narrowed(params, &family.scopes)?;
         check_resource(params, &family.resource)?;
-        self.check_revocations(request, &family).await?;
+        self.check_family_stands(request, &family).await?;
         loop {
-            let grant = match self.standing(token.generation, &family) {
-                Standing::Unknown => return Err(INVALID_GRANT),
-                Standing::Replayed => {
+            let grant = match self.age(token.generation, &family) {
+                Age::Unknown => return Err(INVALID_GRANT),
+                Age::Replayed => {
                     // F131
                     let cause = FamilyEndCause::RefreshReplay;
                     self.end_replayed(request, &family, &client, cause).await?;
                     return Err(INVALID_GRANT);
                 }
-                Standing::Stale => TokenGrant::StaleRefreshToken,
-                Standing::Current => match self.advance(&family).await? {
+                Age::Stale => TokenGrant::StaleRefreshToken,
+                Age::Current => match self.advance(&family).await? {
                     Advance::Advanced(advanced) => {
                         family = advanced;
                         TokenGrant::RefreshToken
@@ -83,7 +86,16 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
                 },
             };
             self.mark_used(&client, family.last_used_at).await?;
-            return self.tokens(request, &family, key, (&scopes, grant)).await;
+            let issue = Issue {
+                authorization: Authorization::of_family(&family),
+                scopes: &scopes,
+                grant,
+                requested_at,
+                family_ends_at: family.ends_at,
+            };
+            let issued = self.issue_access_token(request, &issue).await?;
+            let refresh = refresh_token::derive(key, &family.id, family.generation);
+            return Ok(issued.response(&refresh, &scopes, self.broker.clock().now()));
         }
     }
 
@@ -119,24 +131,24 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         Err(INVALID_GRANT)
     }
 
-    fn standing(&self, generation: u64, family: &Family) -> Standing {
+    fn age(&self, generation: u64, family: &Family) -> Age {
         let current = family.generation;
         if generation == current {
-            return Standing::Current;
+            return Age::Current;
         }
         if generation > current {
-            return Standing::Unknown;
+            return Age::Unknown;
         }
         let grace = self.settings.stale_generation_grace;
         // The predecessor, as long as the current generation was not used: its response may have
         // been lost, however long ago.
         if current.checked_sub(generation) == Some(1) {
-            return Standing::Stale;
+            return Age::Stale;
         }
         let now = self.broker.clock().now();
         match family.superseded_at(generation) {
-            Some(at) if now < at.plus(grace) => Standing::Stale,
-            _ => Standing::Replayed,
+            Some(at) if now < at.plus(grace) => Age::Stale,
+            _ => Age::Replayed,
         }
     }
 
@@ -154,50 +166,23 @@ impl<S: AuthorityStore> TokenEndpoint<S> {
         self.store.advance_family(&request).await.map_err(|_| NOT_STORED)
     }
 
-    /// Checks what may have ended the authorization: revocations, a block, a disabled account.
-    // F505
-    async fn check_revocations(
+    /// Checks that the authorization of a family is still valid. One that was revoked is ended.
+    async fn check_family_stands(
         &self,
         request: &EndpointRequest,
         family: &Family,
     ) -> Result<(), EndpointError> {
-        let began = (family.id.as_str(), family.created_at);
-        let client = family.client.as_str();
-        let permitted = self.permits(&family.user, client, &family.resource, began);
-        match permitted {
-            Ok(()) if self.is_enabled(&family.user).await? => Ok(()),
+        match self.standing_of(Authorization::of_family(family)).await? {
+            Standing::Stands => Ok(()),
             // A block can be ended, and an account can be enabled again.
-            Ok(()) | Err(Reason::Blocked) => Err(INVALID_GRANT),
-            Err(Reason::Revoked) => {
+            Standing::Suspended => Err(INVALID_GRANT),
+            Standing::Revoked => {
                 // The revocation is forgotten after a day, the family is not.
                 let (cause, by) = (FamilyEndCause::Revoked, Initiator::system("authority"));
                 self.families.end(Some(request), family, cause, &by).await?;
                 Err(INVALID_GRANT)
             }
-            Err(_) => Err(EndpointError::unavailable("revocations are not known at the moment")),
         }
-    }
-
-    /// Returns whether nothing was revoked since the authorization began.
-    pub(super) fn permits(
-        &self,
-        user: &User,
-        client: &str,
-        resource: &Resource,
-        (family, began): (&str, Timestamp),
-    ) -> Result<(), Reason> {
-        let times = TokenTimes { id: "", issued_at: began, expires_at: self.broker.clock().now() };
-        let verified = Verified::vouch(user.clone(), client, resource.clone(), times);
-        self.broker.revocations().permits(&verified.with_family(family))
-    }
-
-    /// Returns whether the account of a user is enabled. Users of other issuers have none here.
-    async fn is_enabled(&self, user: &User) -> Result<bool, EndpointError> {
-        if user.issuer() != &*self.issuer {
-            return Ok(true);
-        }
-        let account = self.store.account(user.subject()).await.map_err(|_| NOT_STORED)?;
-        Ok(account.is_none_or(|account| account.enabled))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The access of clients on the account page: listed, and ended.
 
 use token_broker_authority::{pages::ConnectionsView, sign_in::ClientAccess};
+use token_broker_store::authority::FamilyId;
 use tower_token_broker::principal::User;
 
 use crate::support::*;
@@ -34,6 +35,25 @@ async fn the_account_page_lists_and_ends_access() {
     assert_eq!(view(&server, "alice").await.clients.len(), 1);
     server.authority.end_all(&user("alice")).await.unwrap();
     assert!(view(&server, "alice").await.clients.is_empty());
+}
+
+#[tokio::test]
+async fn a_family_that_cannot_be_read_hides_no_other_one() {
+    let server = Server::start().await;
+    let (one, other) = (server.family().await, server.family().await);
+    let listed = view(&server, "alice").await;
+    assert_eq!(listed.unreadable, 0);
+    let damaged = listed.clients.iter().find(|client| *client.id == *one.0).unwrap();
+    server.store.damage(&FamilyId::new(&damaged.families[0].id));
+    let listed = view(&server, "alice").await;
+    let ids: Vec<_> = listed.clients.iter().map(|client| &*client.id).collect();
+    assert_eq!((ids, listed.unreadable), (vec![&*other.0], 1));
+    // Our trouble, which costs its client no sign-in.
+    let reply = server.refresh(&one.0, &one.1).await;
+    assert_eq!((reply.status, &*reply.error()), (503, "temporarily_unavailable"), "F507");
+    // Ending everything ends it, too.
+    server.authority.end_all(&user("alice")).await.unwrap();
+    assert_eq!(view(&server, "alice").await.unreadable, 0);
 }
 
 #[tokio::test]

@@ -26,7 +26,9 @@ async fn f503_nothing_is_issued_without_a_record() {
     while !server.broker.audit_log().is_open() {
         tokio::task::yield_now().await;
     }
-    // The refresh token of the request that failed is still good.
+    // The code and the refresh token of the requests that failed are still good.
+    let reply = server.redeem(&client, &code).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
     let reply = server.refresh(&other, &token).await;
     assert_eq!(reply.status, 200, "{}", reply.body);
     // The code of the consent that was not recorded is not.

@@ -1,8 +1,13 @@
 //! The consent form: from our page, in this session, once.
 
 use serde_json::Value;
+use token_broker_authority::{AuthorityBuilder, ProtectedServer};
+use tower_token_broker::{
+    Broker, Secret,
+    principal::{Resource, Scopes, User},
+};
 
-use crate::support::*;
+use crate::{faulty_store::TestStore, support::*};
 
 async fn page(server: &Server) -> (String, Value) {
     let client = server.register(&[REDIRECT]).await;
@@ -64,7 +69,12 @@ async fn d501_a_form_is_decided_once() {
         let reply = server.decide("alice", &page, first).await;
         assert_eq!(reply.status, 303);
         let again = server.decide("alice", &page, then).await;
-        assert_eq!(again.page_error(), "consent.replayed", "{first} {then}");
+        if first == then {
+            // A double click: the browser may have received only the second response.
+            assert_eq!(again.location(), reply.location(), "D501 {first}");
+        } else {
+            assert_eq!(again.page_error(), "consent.replayed", "D501 {first} {then}");
+        }
         if first == "deny" {
             assert_eq!(reply.redirect_param("error").as_deref(), Some("access_denied"));
             assert_eq!(reply.redirect_param("code"), None);
@@ -72,23 +82,191 @@ async fn d501_a_form_is_decided_once() {
         } else {
             let code = reply.redirect_param("code").unwrap();
             assert_eq!(server.redeem(&client, &code).await.status, 200);
+            assert_eq!(server.redeem(&client, &code).await.error(), "invalid_grant", "D501");
+            // The application has its access: the code is not shown to it again.
+            for decision in ["allow", "deny"] {
+                let late = server.decide("alice", &page, decision).await;
+                assert_eq!(late.page_error(), "consent.replayed", "D501 {decision}");
+            }
         }
     }
     let outcomes: Vec<_> =
         server.recorded("consent").await.iter().map(|record| text(&record["outcome"])).collect();
     assert_eq!(outcomes, ["allowed", "allowed", "denied", "denied"]);
+    let codes = server.recorded("code_issued").await;
+    let families: std::collections::HashSet<_> =
+        codes.iter().map(|record| text(&record["family"])).collect();
+    assert_eq!((codes.len(), families.len()), (3, 2), "each response is recorded");
 }
 
 #[tokio::test]
 async fn d501_two_browsers_that_send_one_form_obtain_one_code() {
     let server = Server::start().await;
-    let (_, page) = page(&server).await;
-    let (one, other) = tokio::join!(
-        server.decide("alice", &page, "allow"),
-        server.decide("alice", &page, "allow")
-    );
-    let codes = [one, other].iter().filter(|reply| reply.status == 303).count();
-    assert_eq!((codes, server.recorded("code_issued").await.len()), (1, 1));
+    for _ in 0..10 {
+        let (client, page) = page(&server).await;
+        let (one, other) = tokio::join!(
+            server.decide("alice", &page, "allow"),
+            server.decide("alice", &page, "allow")
+        );
+        let code = one.redirect_param("code").unwrap();
+        assert_eq!(other.redirect_param("code").unwrap(), code, "D501: the same one");
+        assert_eq!(server.redeem(&client, &code).await.status, 200);
+    }
+    let families = server.recorded("token_issued").await;
+    assert_eq!(families.len(), 10);
+}
+
+#[tokio::test]
+async fn d501_of_allow_and_deny_at_once_one_counts() {
+    let server = Server::start().await;
+    for _ in 0..20 {
+        let (client, page) = page(&server).await;
+        let (allowed, denied) = tokio::join!(
+            server.decide("alice", &page, "allow"),
+            server.decide("alice", &page, "deny")
+        );
+        let code = (allowed.status == 303).then(|| allowed.redirect_param("code")).flatten();
+        match code {
+            Some(code) => {
+                assert_eq!(denied.page_error(), "consent.replayed", "D501");
+                assert_eq!(server.redeem(&client, &code).await.status, 200, "D501");
+            }
+            None => {
+                assert_eq!(denied.redirect_param("error").as_deref(), Some("access_denied"));
+                assert_eq!(allowed.page_error(), "consent.replayed", "D501");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn d501_a_form_that_is_sent_again_later_issues_nothing() {
+    let server = Server::start().await;
+    let (client, page) = page(&server).await;
+    let code = server.decide("alice", &page, "allow").await.redirect_param("code").unwrap();
+    server.clock.advance(minutes(1));
+    let late = server.decide("alice", &page, "allow").await;
+    assert_eq!(late.page_error(), "consent.replayed", "D501: its code has expired");
+    assert_eq!(server.redeem(&client, &code).await.error(), "invalid_grant");
+    let denied = server.decide("alice", &page, "deny").await;
+    assert_eq!(denied.page_error(), "consent.replayed", "D501");
+}
+
+/// The server with these scopes, which are all its default ones.
+fn crm_with(scopes: &str) -> ProtectedServer {
+    ProtectedServer::new(Resource::parse(CRM).unwrap(), "CRM", Scopes::parse(scopes).unwrap())
+}
+
+#[tokio::test]
+async fn d503_no_more_is_granted_than_the_page_showed() {
+    // Shown by one process, and decided by another one with a changed configuration.
+    for (before, after, requested, granted) in [
+        ("crm:read", "crm:read crm:admin", "", Some("crm:read")),
+        ("crm:read crm:write", "crm:read", "", Some("crm:read")),
+        ("crm:read crm:write", "crm:read crm:admin", "crm:read crm:write", Some("crm:read")),
+        ("crm:read", "crm:admin", "", None),
+        ("", "crm:admin", "", Some("")),
+    ] {
+        let shown = Server::start_with(|_, builder| builder.server(crm_with(before))).await;
+        let (store, clock) = (shown.store.clone(), shown.clock.clone());
+        let decided = async {
+            Server::start_on(store, clock, |_, builder| builder.server(crm_with(after))).await
+        };
+        let decided = decided.await;
+        let client = shown.register(&[REDIRECT]).await;
+        let query = with(&authorization(&client), "scope", requested);
+        let query = if requested.is_empty() { with(&query, "scope", "") } else { query };
+        let page = shown.authorize_as("alice", &query).await.json();
+        let reply = decided.decide("alice", &page, "allow").await;
+        let Some(granted) = granted else {
+            assert_eq!(reply.page_error(), "authz.expired", "D503 {before} {after}");
+            continue;
+        };
+        let code = reply.redirect_param("code").unwrap();
+        let tokens = decided.redeem(&client, &code).await.json();
+        assert_eq!(tokens["scope"], granted, "D503 {before} {after}");
+    }
+}
+
+#[tokio::test]
+async fn d503_a_server_that_the_page_did_not_offer_is_not_chosen() {
+    let shown = Server::start_with(|_, builder| builder.server(crm())).await;
+    let (store, clock) = (shown.store.clone(), shown.clock.clone());
+    let both =
+        |_: &Broker, builder: AuthorityBuilder<TestStore>| builder.server(crm()).server(hr());
+    let decided = Server::start_on(store.clone(), clock.clone(), both).await;
+    let removed = Server::start_on(store, clock, |_, builder| builder.server(hr())).await;
+    let client = shown.register(&[REDIRECT]).await;
+    let query = with(&with(&authorization(&client), "resource", ""), "scope", "");
+    let page = shown.authorize_as("alice", &query).await.json();
+    let sealed = text(&page["sealed"]);
+    let send = async |server: &Server, resource: &str| {
+        let form = [
+            ("request", &*sealed),
+            ("decision", "allow"),
+            ("csrf", "csrf-alice"),
+            ("resource", resource),
+        ];
+        server.post_with("/oauth/consent", &form, &[("cookie", "session=alice")]).await
+    };
+    assert_eq!(send(&decided, HR).await.page_error(), "authz.unreadable", "D503");
+    assert_eq!(send(&removed, CRM).await.page_error(), "authz.expired", "D503");
+    assert_eq!(send(&decided, CRM).await.status, 303);
+}
+
+#[tokio::test]
+async fn another_user_signs_in_and_comes_back_to_the_request() {
+    let server = Server::start().await;
+    let (client, page) = page(&server).await;
+    let pending = server.authority.pending().open(&text(&page["pending"])).unwrap();
+    assert_eq!(pending.client(), client);
+    let shown = server.request("GET", pending.location(), &[("cookie", "session=bob")], "").await;
+    assert_eq!(shown.json()["user"], "bob");
+    let reply = server.decide("bob", &shown.json(), "allow").await;
+    let code = reply.redirect_param("code").unwrap();
+    assert_eq!(server.redeem(&client, &code).await.status, 200);
+    assert_eq!(reply.redirect_param("state").as_deref(), Some("xyz"));
+}
+
+#[tokio::test]
+async fn d504_a_code_ends_with_its_session() {
+    use token_broker_store::authority::{AuthorityStore, Session, SessionId, SessionStore};
+    let server = Server::start().await;
+    let keys = server.store.lookup_key().await.unwrap();
+    let alice = User::new(ISSUER, "alice");
+    let now = server.clock.now();
+    for all in [false, true] {
+        let hash = keys.session(&Secret::from_text(format!("cookie {all}")));
+        let id = SessionId::new("session of alice");
+        let session = Session::new(id, alice.clone(), now, now.plus(minutes(60)));
+        server.store.put_session(&hash, &session).await.unwrap();
+        let client = server.register(&[REDIRECT]).await;
+        let (code, page) = (server.code(&client).await, {
+            server.authorize_as("alice", &authorization(&client)).await.json()
+        });
+        match all {
+            true => assert_eq!(server.store.end_sessions(&alice, now).await, Ok(1)),
+            false => assert_eq!(server.store.end_session(&hash, now).await, Ok(true)),
+        }
+        assert_eq!(server.redeem(&client, &code).await.error(), "invalid_grant", "D504");
+        drop(page);
+    }
+    assert_eq!(server.recorded("token_issued").await.len(), 0, "D504");
+}
+
+#[tokio::test]
+async fn d504_a_session_that_ends_meanwhile_issues_no_code() {
+    let server = Server::start().await;
+    let (client, page) = page(&server).await;
+    // Signed in when the form arrives, and not any more when its code was stored.
+    let (sealed, csrf) = (text(&page["sealed"]), "csrf-alice");
+    let form = [("request", &*sealed), ("decision", "allow"), ("csrf", csrf)];
+    let fields = [("cookie", "session=alice"), ("x-signed-in", "once")];
+    let reply = server.post_with("/oauth/consent", &form, &fields).await;
+    assert_eq!(reply.page_error(), "authz.expired", "D504");
+    let again = server.decide("alice", &page, "allow").await;
+    assert_eq!(again.page_error(), "consent.replayed", "D504: its code has ended");
+    drop(client);
 }
 
 #[tokio::test]
@@ -131,7 +309,7 @@ async fn a_client_that_was_removed_obtains_no_code() {
 
 #[tokio::test]
 async fn a_blocked_user_allows_nothing() {
-    use tower_token_broker::principal::{Initiator, User};
+    use tower_token_broker::principal::Initiator;
     let server = Server::start().await;
     let (_, page) = page(&server).await;
     let alice = User::new(ISSUER, "alice");

@@ -142,3 +142,33 @@ async fn a_restart_keeps_the_keys() {
     assert!(is_verified(&again, again.authority.keys(), &token).await);
     assert_eq!(again.recorded("key_published").await.len(), 0);
 }
+
+#[tokio::test]
+async fn x21_a_key_of_a_replica_whose_clock_is_ahead_is_verified() {
+    use crate::faulty_store::TestStore;
+    use tower_token_broker::clock::Clock;
+    let store = TestStore::new();
+    let now = Server::start().await.clock.now();
+    let start = async |clock: Clock| {
+        Server::start_on(store.clone(), clock, |_, builder| builder.server(crm())).await
+    };
+    let ahead = start(Clock::manual(now.plus(Duration::from_secs(20)))).await;
+    let behind = start(Clock::manual(now)).await;
+    let tokens = [access_token(&ahead).await, access_token(&behind).await];
+    for token in &tokens {
+        for keys in [ahead.authority.keys(), behind.authority.keys()] {
+            // After both have read the keys of the other.
+            ahead.authority.refresh_keys().await.unwrap();
+            behind.authority.refresh_keys().await.unwrap();
+            assert!(is_verified(&ahead, keys, token).await, "X21 {}", key_id(token));
+        }
+    }
+    assert_eq!(key_ids(&ahead).await, key_ids(&behind).await);
+    // From then on, one key signs in both.
+    for server in [&ahead, &behind] {
+        server.clock.advance(Duration::from_secs(60));
+        server.authority.refresh_keys().await.unwrap();
+    }
+    let ids = [access_token(&ahead).await, access_token(&behind).await].map(|token| key_id(&token));
+    assert_eq!(ids[0], ids[1], "X21");
+}

@@ -71,10 +71,10 @@ async fn f502_of_two_processes_that_redeem_one_code_one_obtains_tokens() {
 
 #[tokio::test]
 async fn two_processes_that_start_at_once_have_the_same_keys() {
-    use token_broker_store::authority::{MemoryAuthority, SigningKeyStore};
+    use token_broker_store::authority::SigningKeyStore;
     use tower_token_broker::clock::{Clock, Timestamp};
     for _ in 0..5 {
-        let store = MemoryAuthority::new();
+        let store = crate::faulty_store::TestStore::new();
         let clock = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
         let start =
             || Server::start_on(store.clone(), clock.clone(), |_, builder| builder.server(crm()));

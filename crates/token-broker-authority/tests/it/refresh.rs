@@ -219,8 +219,10 @@ async fn all_access_of_a_user_is_ended_at_once() {
     let (client, token) = server.family().await;
     let (other, other_token) = server.family().await;
     let alice = User::new(ISSUER, "alice");
-    let ended = server.authority.end_families(Some(&alice), None, &Initiator::user(&alice)).await;
+    let target = RevocationTarget::User(alice.clone());
+    let ended = server.authority.end_access(&target, &Initiator::user(&alice)).await;
     assert_eq!(ended, Ok(2));
+    server.clock.advance(Duration::from_secs(1));
     for (client, token) in [(client, token), (other, other_token)] {
         assert_eq!(server.refresh(&client, &token).await.error(), "invalid_grant");
     }

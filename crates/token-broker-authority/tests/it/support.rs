@@ -1,6 +1,10 @@
 //! A server on loopback, a browser with a session, and a client.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, header};
@@ -12,7 +16,6 @@ use token_broker_authority::{
         SignedIn,
     },
 };
-use token_broker_store::authority::MemoryAuthority;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -21,10 +24,13 @@ use tower_token_broker::{
     Broker,
     audit::InMemory,
     clock::{Clock, Timestamp},
-    principal::{Resource, Scopes, User},
+    principal::{Resource, Scopes, TokenTimes, User, Verified},
+    refusal::Reason,
     request_id::RequestId,
     sealing::SealingKeys,
 };
+
+use crate::faulty_store::{TestRevocations, TestStore};
 
 pub(crate) const ISSUER: &str = "https://broker.example.com";
 pub(crate) const CRM: &str = "https://broker.example.com/crm/mcp";
@@ -36,13 +42,13 @@ pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) broker: Broker,
-    pub(crate) authority: Authority<MemoryAuthority>,
-    pub(crate) store: MemoryAuthority,
+    pub(crate) authority: Authority<TestStore>,
+    pub(crate) store: TestStore,
     pub(crate) records: InMemory,
     pub(crate) clock: Clock,
 }
 
-type Build = AuthorityBuilder<MemoryAuthority>;
+type Build = AuthorityBuilder<TestStore>;
 
 pub(crate) fn crm() -> ProtectedServer {
     let scopes = Scopes::parse("crm:read crm:write").unwrap();
@@ -64,7 +70,7 @@ impl Server {
 
     pub(crate) async fn start_with(build: impl FnOnce(&Broker, Build) -> Build) -> Self {
         let clock = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
-        Self::start_on(MemoryAuthority::new(), clock, build).await
+        Self::start_on(TestStore::new(), clock, build).await
     }
 
     /// Starts another process on the store of this one.
@@ -74,21 +80,57 @@ impl Server {
     }
 
     pub(crate) async fn start_on(
-        store: MemoryAuthority,
+        store: TestStore,
         clock: Clock,
         build: impl FnOnce(&Broker, Build) -> Build,
     ) -> Self {
+        Self::start_in(store, clock, None, build).await
+    }
+
+    /// Starts one with this store of revocations.
+    pub(crate) async fn start_with_revocations(revocations: &TestRevocations) -> Self {
+        let clock = Clock::manual(Timestamp::from_unix_seconds(1_800_000_000));
+        let build = |_: &Broker, builder: Build| builder.server(crm());
+        let server = Self::start_in(TestStore::new(), clock, Some(revocations), build).await;
+        server.until_current().await;
+        server
+    }
+
+    /// Waits until the revocation feed was read.
+    pub(crate) async fn until_current(&self) {
+        while self.permits() == Err(Reason::RevocationStale) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Returns whether tokens may be issued for another user.
+    pub(crate) fn permits(&self) -> Result<(), Reason> {
+        let (resource, now) = (Resource::parse(CRM).unwrap(), self.clock.now());
+        let times = TokenTimes { id: "", issued_at: now, expires_at: now };
+        let other = Verified::vouch(User::new(ISSUER, "other"), "other", resource, times);
+        self.broker.revocations().permits(&other)
+    }
+
+    async fn start_in(
+        store: TestStore,
+        clock: Clock,
+        revocations: Option<&TestRevocations>,
+        build: impl FnOnce(&Broker, Build) -> Build,
+    ) -> Self {
         let records = InMemory::new();
-        let broker = Broker::builder()
+        let builder = Broker::builder()
             .audit(records.clone())
             .clock(clock.clone())
-            .sealing_keys(SealingKeys::new(&[7; 32]))
-            .build()
-            .unwrap();
+            .sealing_keys(SealingKeys::new(&[7; 32]));
+        let builder = match revocations {
+            Some(store) => builder.revocation_store(store.clone()),
+            None => builder,
+        };
+        let broker = builder.build().unwrap();
         let issuer = IssuerUrl::parse(ISSUER).unwrap();
         let builder = build(&broker, Authority::builder(&broker, issuer, store.clone()));
         let authority = builder.start().await.unwrap();
-        let router = authority.router(TestPages);
+        let router = authority.router(TestPages::default());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -384,13 +426,18 @@ impl Reply {
 }
 
 /// Pages as JSON. The session of a browser is its cookie: the name of the user.
-pub(crate) struct TestPages;
+#[derive(Default)]
+pub(crate) struct TestPages(AtomicUsize);
 
 impl Interaction for TestPages {
     async fn signed_in(
         &self,
         headers: &HeaderMap,
     ) -> Result<Option<SignedIn>, SessionsUnavailable> {
+        // A session that ends after its first request with this field.
+        if headers.contains_key("x-signed-in") && self.0.fetch_add(1, Ordering::SeqCst) > 0 {
+            return Ok(None);
+        }
         let cookie = headers.get(header::COOKIE).and_then(|cookie| cookie.to_str().ok());
         Ok(cookie.and_then(|cookie| cookie.strip_prefix("session=")).map(|name| {
             // `alice-2` is another session of alice.
@@ -428,6 +475,7 @@ impl Interaction for TestPages {
             "days": [request.idle_lifetime.as_secs() / 86_400,
                 request.absolute_lifetime.as_secs() / 86_400],
             "sealed": request.sealed,
+            "pending": request.pending,
         });
         Response::new(Bytes::from(page.to_string()))
     }
