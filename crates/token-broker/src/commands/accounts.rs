@@ -10,8 +10,8 @@ use token_broker_sql::SqlStore;
 use token_broker_store::{
     StoreError,
     authority::{
-        AccountCreation, AccountStore as _, LocalAccount, NewAccount, PageRequest, SetPassword,
-        UserName,
+        AccountCreation, AccountStore as _, LocalAccount, NewAccount, PageRequest,
+        SessionStore as _, SetPassword, UserName,
     },
 };
 use tower_token_broker::{
@@ -20,7 +20,7 @@ use tower_token_broker::{
     revocation::{RevocationChange, RevocationStore as _, Sequence},
 };
 
-use super::{CommandError, Session, issuer};
+use super::{CommandError, Session, issuer, report_unreadable};
 use crate::{
     configuration::{Login, Tokens, secret_of_file},
     escaped::escaped,
@@ -98,6 +98,9 @@ impl Session<'_> {
         }
         self.note("users passwd", Some(account.name.as_str())).await?;
         self.stores.sql.set_password(&request).await?.ok_or_else(|| no_account(name))?;
+        // Their codes end, too.
+        let (user, now) = (self.user_of(&account), self.broker.clock().now());
+        self.stores.sql.end_sessions(&user, now).await?;
         let done = format!(
             "the password of {} is set, and its browsers are signed out; applications keep their \
              access",
@@ -155,6 +158,7 @@ impl Session<'_> {
             let mut page = PageRequest::first().limit(PAGE);
             loop {
                 let found = self.stores.sql.accounts(&page).await?;
+                report_unreadable("accounts", &found.unreadable);
                 for account in found.rows {
                     let user = self.user_of(&account);
                     users.push(ShownUser {
@@ -190,7 +194,7 @@ impl Session<'_> {
     pub async fn link(&self) -> Result<Secret, CommandError> {
         let login = self.login()?;
         let first = PageRequest::first().limit(1);
-        if !self.stores.sql.accounts(&first).await?.rows.is_empty() {
+        if !self.stores.sql.accounts(&first).await?.is_empty() {
             let why = "there is an account already; `token-broker users add NAME` creates another";
             return Err(CommandError::Argument(why.to_owned()));
         }

@@ -7,7 +7,7 @@ use token_broker_store::authority::{
 };
 use tower_token_broker::{clock::Timestamp, principal::User};
 
-use super::{CommandError, Session, accounts::counted, issuer};
+use super::{CommandError, Session, accounts::counted, issuer, report_unreadable};
 use crate::escaped::escaped;
 
 /// Number of rows that are read at once.
@@ -47,6 +47,7 @@ impl Session<'_> {
         let mut page = PageRequest::first().limit(PAGE);
         loop {
             let found = self.stores.sql.clients(&page).await?;
+            report_unreadable("clients", &found.unreadable);
             for client in found.rows {
                 let id = client.id.as_str().to_owned();
                 let mut shown = ShownClient::new(id.clone(), &client.name, "registered");
@@ -132,6 +133,7 @@ impl Session<'_> {
         let (mut families, mut page) = (Vec::new(), PageRequest::first().limit(PAGE));
         loop {
             let found = self.stores.sql.families(&filter, &page).await?;
+            report_unreadable("token families", &found.unreadable);
             families.extend(found.rows);
             match found.next {
                 Some(next) => page = PageRequest::after(&next).limit(PAGE),

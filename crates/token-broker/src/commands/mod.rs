@@ -18,6 +18,7 @@ use token_broker_sql::{BackupError, SqlError};
 use token_broker_store::StoreError;
 use tower_token_broker::{
     Broker,
+    alarm::Alarm,
     audit::{AuditError, Note},
     principal::{Initiator, User},
     revocation::RevocationTarget,
@@ -112,6 +113,19 @@ pub enum CommandError {
 impl CommandError {
     fn done_not_recorded(_: Self) -> Self {
         Self::DoneNotRecorded
+    }
+}
+
+/// Reports rows that cannot be read, and so are not listed.
+fn report_unreadable(kind: &'static str, ids: &[Box<str>]) {
+    if let Some(first) = ids.first() {
+        tracing::error!(
+            alarm = Alarm::AuthorityRowUnreadable.code(),
+            kind,
+            rows = ids.len(),
+            first = &**first,
+            "rows of the store cannot be read, and are not listed"
+        );
     }
 }
 

@@ -82,7 +82,7 @@ impl Login {
     pub(super) async fn offer_first_account(&self, now: Timestamp) -> Result<(), GatewayError> {
         let store = self.authority.store();
         let failed = |error: StoreError| GatewayError::Login(error.to_string());
-        if !store.accounts(&PageRequest::first().limit(1)).await.map_err(failed)?.rows.is_empty() {
+        if !store.accounts(&PageRequest::first().limit(1)).await.map_err(failed)?.is_empty() {
             return Ok(());
         }
         if !std::io::stderr().is_terminal() {
