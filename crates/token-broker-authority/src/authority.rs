@@ -17,7 +17,7 @@ use tower_token_broker::{
 use crate::{
     authorize::{AuthorizeEndpoint, AuthorizeSettings, Interaction, PendingRequests},
     builder::AuthorityBuilder,
-    client::{Registrar, RegistrationLimits},
+    client::{ConfiguredClient, Registrar, RegistrationLimits},
     issue::KeyError,
     jwks,
     key_rotation::{KeySettings, KeyringError, SigningKeyring},
@@ -94,6 +94,12 @@ impl<S: AuthorityStore> Authority<S> {
     pub fn replace_servers(&self, servers: Vec<ProtectedServer>) {
         self.0.authorize.servers.replace(servers);
         self.0.publish_metadata();
+    }
+
+    /// Replaces the configured clients. Access that users allowed to one that is gone is kept: it may
+    /// return. End it by [`Authority::end_access`].
+    pub fn replace_clients(&self, clients: Vec<ConfiguredClient>) {
+        self.0.authorize.directory.replace_configured(clients);
     }
 
     /// Signs a JWT of these claims with the current key, as [`SigningKey::sign_jwt`] does: an

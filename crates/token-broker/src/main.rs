@@ -338,10 +338,17 @@ async fn run(
         Err(error) => complain(&error.to_string()),
     }
     let done = command(&session, &commands::issuer(&configuration)).await;
+    let left_out = session.left_out();
     // On each path: a chain without its end has a gap.
     let closed = session.close(done.is_ok()).await;
     match done.and_then(|text| closed.map(|()| text)) {
-        Ok(text) => finish(&text, 0),
+        Ok(text) => match left_out {
+            None => finish(&text, 0),
+            Some(left_out) => {
+                complain(&left_out);
+                finish(&text, 1)
+            }
+        },
         Err(error) => failed(&error),
     }
 }

@@ -195,7 +195,7 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
             return Err(PageError::AlreadyDecided);
         }
         // F503: the record of the first response may not be durable yet, in another process.
-        self.record_issue(request, user, &found.code).await?;
+        self.record(request, user, &found.code, (true, true)).await?;
         if is_usable(&stored().await?) { Ok(true) } else { Err(PageError::AlreadyDecided) }
     }
 

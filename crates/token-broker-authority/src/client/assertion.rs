@@ -13,7 +13,7 @@ use tower_token_broker::{
     json::{Kind, Value},
 };
 
-use super::used_assertions::UsedAssertions;
+use super::used_assertions::{Use, UsedAssertions};
 
 /// Value of `client_assertion_type`.
 pub(crate) const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
@@ -80,10 +80,18 @@ impl Assertions {
                 AssertionError::Unavailable
             }
         })?;
-        self.check(client, &verified).ok_or(AssertionError::Invalid)
+        let (id, until) = self.check(client, &verified).ok_or(AssertionError::Invalid)?;
+        // F504. In each process for itself: what an assertion obtains is bound to a code or a
+        // refresh token, and those are used once over all processes.
+        match self.used.lock().insert(client, &id, (until, self.clock.now())) {
+            Use::First => Ok(()),
+            Use::Again => Err(AssertionError::Invalid),
+            Use::NoSpace => Err(AssertionError::Unavailable),
+        }
     }
 
-    fn check(&self, client: &str, verified: &SignedJwt) -> Option<()> {
+    /// Returns the ID and the end of an assertion for this server.
+    fn check(&self, client: &str, verified: &SignedJwt) -> Option<(String, Timestamp)> {
         let (header, claims) = (verified.header(), verified.claims());
         // Another kind of JWT is no assertion: not an access token, and not an ID token.
         let media_type = header.get("typ").map(|media_type| media_type.as_str());
@@ -124,9 +132,6 @@ impl Assertions {
         if !is_assertion || !is_from_client || !is_for_us || !is_in_time {
             return None;
         }
-        // F504. In each process for itself: what an assertion obtains is bound to a code or a
-        // refresh token, and those are used once over all processes.
-        let until = expires.plus(LEEWAY);
-        self.used.lock().is_first(client, &id, (until, now)).then_some(())
+        Some((id.to_string(), expires.plus(LEEWAY)))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use token_broker_store::{
     StoreError,
     authority::{ClientId, ClientStore},
@@ -16,7 +17,7 @@ use crate::limits::Network;
 /// All clients.
 #[derive(Debug)]
 pub(crate) struct Directory<S> {
-    configured: HashMap<Box<str>, Client>,
+    configured: ArcSwap<HashMap<Box<str>, Client>>,
     documents: ClientDocuments,
     store: Arc<S>,
 }
@@ -36,10 +37,12 @@ impl<S: ClientStore> Directory<S> {
         documents: ClientDocuments,
         store: &Arc<S>,
     ) -> Self {
-        let by_id =
-            |ConfiguredClient(client): ConfiguredClient| (Box::from(client.id.as_str()), client);
-        let configured = configured.into_iter().map(by_id).collect();
+        let configured = ArcSwap::from_pointee(by_id(configured));
         Self { configured, documents, store: Arc::clone(store) }
+    }
+
+    pub(crate) fn replace_configured(&self, configured: Vec<ConfiguredClient>) {
+        self.configured.store(Arc::new(by_id(configured)));
     }
 
     pub(crate) const fn documents(&self) -> &ClientDocuments {
@@ -53,8 +56,9 @@ impl<S: ClientStore> Directory<S> {
         id: &str,
         caller: Network,
     ) -> Result<Option<Client>, ClientError> {
-        if let Some(client) = self.configured.get(id) {
-            return Ok(Some(client.clone()));
+        let configured = self.configured.load().get(id).cloned();
+        if configured.is_some() {
+            return Ok(configured);
         }
         // An ID is either a URL or not: no client registers under the URL of another.
         if DocumentUrl::is_meant_by(id) {
@@ -68,6 +72,11 @@ impl<S: ClientStore> Directory<S> {
         let found = self.store.client(&ClientId::new(id)).await.map_err(ClientError::Store)?;
         Ok(found.as_ref().and_then(registered))
     }
+}
+
+fn by_id(clients: Vec<ConfiguredClient>) -> HashMap<Box<str>, Client> {
+    let clients = clients.into_iter().map(|ConfiguredClient(client)| client);
+    clients.map(|client| (client.id.as_str().into(), client)).collect()
 }
 
 /// Reads a stored client. What we would not register is none.

@@ -50,13 +50,16 @@ pub(super) fn age(headers: &HeaderMap, limits: &DocumentLimits) -> Duration {
 
 /// Reads a response as the document of this URL.
 pub(super) fn read(url: &DocumentUrl, response: &Response<Bytes>) -> Result<Client, DocumentError> {
-    // A server in trouble states nothing about its client. A redirect is not followed: the ID is
-    // the URL.
-    if response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS {
+    let (status, body) = (response.status(), response.body());
+    if matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE) {
+        return Err(DocumentError::Invalid);
+    }
+    // A server in trouble, a firewall's page and a page for maintenance state nothing about the
+    // client. A redirect is not followed: the ID is the URL.
+    if status != StatusCode::OK || !is_json(response) {
         return Err(DocumentError::Unreachable);
     }
-    let body = response.body();
-    if response.status() != StatusCode::OK || body.len() > MAX_DOCUMENT || !is_json(response) {
+    if body.len() > MAX_DOCUMENT {
         return Err(DocumentError::Invalid);
     }
     let object = metadata::parse(body).map_err(|_| DocumentError::Invalid)?;

@@ -4,10 +4,10 @@ use http::Uri;
 use tower_token_broker::Secret;
 
 use crate::configuration::{
-    Key, Loaded, Located,
+    Key, Loaded, Located, Tokens,
     written::{
-        ClientAuthentication, Credential, CredentialKind, Document, Profile, Rule, Server, Tokens,
-        TokensKind,
+        ClientAuthentication, Credential, CredentialKind, Document, Login, Profile, Rule, Server,
+        Tokens as TokensSection, TokensKind,
     },
 };
 
@@ -27,6 +27,9 @@ pub(super) fn report(file: &str, loaded: &Loaded) -> String {
     report.gateway(loaded);
     if let Some(tokens) = document.tokens.value() {
         report.tokens(tokens);
+    }
+    if let Some(login) = document.login.value() {
+        report.login(login);
     }
     for server in servers {
         report.server(&server.value);
@@ -83,8 +86,19 @@ impl Report {
             let at = document.trusted_proxies.at();
             self.add(at, "plain connections from `trusted_proxies`", consequence);
         }
+        if configuration.public_url.scheme_str() == Some("https")
+            && configuration.tls.is_none()
+            && configuration.trusted_proxies.is_empty()
+            && matches!(configuration.tokens, Tokens::Login(_))
+        {
+            let consequence = "all clients share the address of the proxy, and so its limits on \
+                               passwords and registrations: name it, such as \"127.0.0.1\"";
+            let at = document.public_url.at();
+            self.add(at, "a proxy that `trusted_proxies` does not name", consequence);
+        }
         if configuration.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
-            let consequence = "plain connections are accepted from every address";
+            let consequence = "plain connections are accepted from every address, and every client \
+                               chooses the address that limits and records have";
             self.add(
                 document.trusted_proxies.at(),
                 "every address is a trusted proxy",
@@ -131,7 +145,7 @@ impl Report {
         }
     }
 
-    fn tokens(&mut self, tokens: &Tokens) {
+    fn tokens(&mut self, tokens: &TokensSection) {
         let at = tokens.kind.at();
         match tokens.kind.value() {
             Some(TokensKind::Trial) => {
@@ -154,6 +168,13 @@ impl Report {
                 &tokens.plain_http,
                 &tokens.trusted_roots,
             ],
+        );
+    }
+
+    fn login(&mut self, login: &Login) {
+        self.network(
+            "login",
+            [&login.loopback_hosts, &login.private_hosts, &Key::default(), &login.trusted_roots],
         );
     }
 

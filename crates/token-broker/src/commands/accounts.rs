@@ -20,7 +20,7 @@ use tower_token_broker::{
     revocation::{RevocationChange, RevocationStore as _, Sequence},
 };
 
-use super::{CommandError, Session, issuer, report_unreadable};
+use super::{CommandError, Session, issuer};
 use crate::{
     configuration::{Login, Tokens, secret_of_file},
     escaped::escaped,
@@ -125,11 +125,7 @@ impl Session<'_> {
         let ended = self.end_access(Some(&user), None).await?;
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;
-        Ok(format!(
-            "{} is disabled; {} ended",
-            quoted(&account.name),
-            counted(ended, "token family")
-        ))
+        Ok(format!("{} is disabled; {} ended", quoted(&account.name), families(ended)))
     }
 
     /// Enables an account. Its applications must ask again.
@@ -158,7 +154,7 @@ impl Session<'_> {
             let mut page = PageRequest::first().limit(PAGE);
             loop {
                 let found = self.stores.sql.accounts(&page).await?;
-                report_unreadable("accounts", &found.unreadable);
+                self.leave_out("accounts", &found.unreadable);
                 for account in found.rows {
                     let user = self.user_of(&account);
                     users.push(ShownUser {
@@ -213,14 +209,22 @@ impl Session<'_> {
         if !matches!(self.configuration.tokens, Tokens::Login(_)) {
             return Ok(User::new(&*issuer, text));
         }
-        if let Some(account) = self.stores.sql.account(text).await? {
-            return Ok(self.user_of(&account));
+        match self.account(text).await {
+            Ok(account) => Ok(self.user_of(&account)),
+            // A user whose row cannot be read can be blocked, by subject.
+            Err(CommandError::Store(StoreError::UnreadableRow { .. })) => {
+                Ok(User::new(&*issuer, text))
+            }
+            Err(error) => Err(error),
         }
-        Ok(self.user_of(&self.account(text).await?))
     }
 
+    /// Returns the account with this subject, as in the records, or with this name.
     async fn account(&self, name: &str) -> Result<LocalAccount, CommandError> {
         self.login()?;
+        if let Some(account) = self.stores.sql.account(name).await? {
+            return Ok(account);
+        }
         let found = self.stores.sql.account_by_name(&user_name(name)?).await?;
         found.map(|found| found.account).ok_or_else(|| no_account(name))
     }
@@ -283,11 +287,12 @@ fn quoted(name: &UserName) -> String {
     escaped(name.as_str())
 }
 
-pub(super) fn counted(count: usize, noun: &str) -> String {
+/// Returns a number of token families in words.
+pub(super) fn families(count: usize) -> String {
     match count {
-        0 => format!("no {noun}"),
-        1 => format!("1 {noun}"),
-        count => format!("{count} {noun}s"),
+        0 => "no token family".to_owned(),
+        1 => "1 token family".to_owned(),
+        count => format!("{count} token families"),
     }
 }
 
@@ -372,6 +377,14 @@ impl ShownUser {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn families_are_counted() {
+        assert_eq!(
+            [0, 1, 2].map(families),
+            ["no token family", "1 token family", "2 token families"]
+        );
+    }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a test")]

@@ -18,7 +18,6 @@ use token_broker_sql::{BackupError, SqlError};
 use token_broker_store::StoreError;
 use tower_token_broker::{
     Broker,
-    alarm::Alarm,
     audit::{AuditError, Note},
     principal::{Initiator, User},
     revocation::RevocationTarget,
@@ -116,19 +115,6 @@ impl CommandError {
     }
 }
 
-/// Reports rows that cannot be read, and so are not listed.
-fn report_unreadable(kind: &'static str, ids: &[Box<str>]) {
-    if let Some(first) = ids.first() {
-        tracing::error!(
-            alarm = Alarm::AuthorityRowUnreadable.code(),
-            kind,
-            rows = ids.len(),
-            first = &**first,
-            "rows of the store cannot be read, and are not listed"
-        );
-    }
-}
-
 /// Returns a user for people.
 fn shown(user: &User) -> String {
     format!("{} of {}", escaped(user.subject()), escaped(user.issuer()))
@@ -144,6 +130,8 @@ pub struct Session<'a> {
     marks: Marks,
     /// The command whose end is to be recorded, with its target.
     begun: Mutex<Option<(&'static str, Option<String>)>>,
+    /// Rows that cannot be read, and so are not listed: their kind, number and first ID.
+    unreadable: Mutex<Vec<(&'static str, usize, Box<str>)>>,
 }
 
 /// Whether a command may create the store.
@@ -190,7 +178,28 @@ impl<'a> Session<'a> {
         };
         let initiator = Initiator::operator(operator);
         let marks = Marks::new(configuration, &writer);
-        Ok(Self { configuration, broker, stores, initiator, marks, begun: Mutex::new(None) })
+        let (begun, unreadable) = (Mutex::new(None), Mutex::default());
+        Ok(Self { configuration, broker, stores, initiator, marks, begun, unreadable })
+    }
+
+    /// Returns which rows could not be read, so that the output is not complete.
+    pub fn left_out(&self) -> Option<String> {
+        let unreadable = self.unreadable.lock();
+        let rows: Vec<_> = unreadable
+            .iter()
+            .map(|(kind, count, first)| format!("{count} {kind} (the first: {})", escaped(first)))
+            .collect();
+        (!rows.is_empty()).then(|| {
+            let rows = rows.join(", ");
+            format!("not listed, because the store cannot read them: {rows}; docs/store.md")
+        })
+    }
+
+    /// Notes rows that cannot be read.
+    fn leave_out(&self, kind: &'static str, ids: &[Box<str>]) {
+        if let Some(first) = ids.first() {
+            self.unreadable.lock().push((kind, ids.len(), first.clone()));
+        }
     }
 
     /// Returns whether the store lacks what was noted before: a backup was restored, and no gateway

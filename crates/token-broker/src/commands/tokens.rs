@@ -29,22 +29,26 @@ impl Session<'_> {
         shown: &str,
     ) -> Result<String, CommandError> {
         let noted = self.note("tokens revoke", Some(shown)).await;
-        self.revoke(target.clone()).await?;
-        if matches!(self.configuration.tokens, Tokens::Login(_)) {
-            // Otherwise clients would obtain new ones with their refresh tokens.
-            let selected = match &target {
-                RevocationTarget::User(user) => Some((Some(user), None)),
-                RevocationTarget::Client { id, .. } => Some((None, Some(ClientId::new(id)))),
-                RevocationTarget::Everything => Some((None, None)),
-                RevocationTarget::Token { .. }
-                | RevocationTarget::Family { .. }
-                | RevocationTarget::Grant(_)
-                | RevocationTarget::Server(_)
-                | _ => None,
-            };
-            if let Some((user, client)) = selected {
-                self.end_access(user, client.as_ref()).await?;
+        // With accounts of its own: also what clients would obtain with their refresh tokens.
+        let has_families = matches!(self.configuration.tokens, Tokens::Login(_));
+        match &target {
+            RevocationTarget::User(user) if has_families => {
+                self.end_access(Some(user), None).await?;
             }
+            RevocationTarget::Client { id, .. } if has_families => {
+                self.end_access(None, Some(&ClientId::new(id))).await?;
+            }
+            RevocationTarget::Everything if has_families => {
+                self.end_access(None, None).await?;
+            }
+            RevocationTarget::Token { .. }
+            | RevocationTarget::Family { .. }
+            | RevocationTarget::Client { .. }
+            | RevocationTarget::User(_)
+            | RevocationTarget::Grant(_)
+            | RevocationTarget::Server(_)
+            | RevocationTarget::Everything
+            | _ => self.revoke(target).await?,
         }
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;

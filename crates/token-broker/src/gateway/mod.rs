@@ -129,8 +129,9 @@ pub enum GatewayError {
     #[error(
         "the store is older than when a gateway or a command used it last, or it is another one: \
          is `url` of `[store]` right, was a backup restored? Revocations and blocks since then are \
-         missing. `serve --recovered` ends all broker tokens that were issued until now, and keeps \
-         the grants; block or disable again who was since"
+         missing. `serve --recovered` ends all broker tokens that were issued until now, so that with \
+         `[login]` each client asks its user again, and keeps the grants; block or disable again who \
+         was since"
     )]
     StoreOutdated,
     /// How far the store has come cannot be noted or read.
@@ -264,13 +265,14 @@ async fn run(
     let address = tcp.local_addr().map_err(listen)?;
     // Last, because it may revoke all tokens.
     let marks = Marks::new(configuration, &configuration.audit_writer);
-    marks.check(broker, &sql, is_recovered).await?;
     let system = Initiator::system("token-broker serve");
     if let Some(login) = login.as_ref().filter(|_| is_recovered) {
-        // Revocations are kept for a day, refresh tokens for months.
+        // Revocations are kept for a day, refresh tokens for months. Before the store is accepted:
+        // if this fails, the next start is refused again.
         let ended = login.authority.end_families(None, None, &system).await;
         ended.map_err(|error| GatewayError::Login(error.to_string()))?;
     }
+    marks.check(broker, &sql, is_recovered).await?;
     let note = Note::command("serve", None);
     broker.audit_log().note(&system, note).await.map_err(|_| GatewayError::NotRecorded)?;
     let pages = login.as_ref().map(|login| login.router.clone()).unwrap_or_default();

@@ -30,7 +30,7 @@ pub(super) struct Watched {
     /// Secrets, keys and certificates.
     files: Vec<PathBuf>,
     states: Vec<Option<FileState>>,
-    /// The settings that need a restart: all but the servers and the words for their scopes.
+    /// The settings that need a restart: all but servers, clients and the words for scopes.
     fixed: Option<toml::Table>,
 }
 
@@ -86,6 +86,7 @@ fn without_servers(content: &[u8]) -> Option<toml::Table> {
     let mut table: toml::Table = std::str::from_utf8(content).ok()?.parse().ok()?;
     table.remove("server");
     table.remove("scope");
+    table.remove("client");
     Some(table)
 }
 
@@ -198,4 +199,4 @@ impl Reload {
 
 const BROKEN: &str = "a defect of this program interrupted it: restart the gateway";
 const NEEDS_RESTART: &str =
-    "a setting outside of [[server]] and [[scope]] has changed: restart the gateway";
+    "a setting outside of [[server]], [[scope]] and [[client]] has changed: restart the gateway";

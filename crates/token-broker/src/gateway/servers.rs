@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use token_broker_authority::{Authority, ProtectedServer};
+use token_broker_authority::{Authority, ProtectedServer, client::ConfiguredClient};
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
 use token_broker_sql::SqlStore;
 use token_broker_upstream::{
@@ -61,8 +61,8 @@ pub(super) struct Servers {
     /// The new rules of each server, by its name.
     rules: HashMap<String, Rules>,
     layers: Vec<ServerLayer>,
-    /// The servers of the gateway's own authorization server.
-    protected: Vec<ProtectedServer>,
+    /// The servers and clients of the gateway's own authorization server.
+    login: Option<(Vec<ProtectedServer>, Vec<ConfiguredClient>)>,
 }
 
 /// The layers of one server.
@@ -94,11 +94,13 @@ impl Shared {
         }
         let rules = prepared.into_iter().map(|prepared| (target(prepared.server), prepared.rules));
         let rules = rules.collect();
-        let protected = match &configuration.tokens {
-            Tokens::Login(login) => login::protected(configuration, login)?,
-            Tokens::Jwt { .. } | Tokens::Introspection { .. } | Tokens::Trial { .. } => Vec::new(),
+        let login = match &configuration.tokens {
+            Tokens::Login(login) => {
+                Some((login::protected(configuration, login)?, login.clients.clone()))
+            }
+            Tokens::Jwt { .. } | Tokens::Introspection { .. } | Tokens::Trial { .. } => None,
         };
-        Ok(Servers { stacks, resources, rules, layers, protected })
+        Ok(Servers { stacks, resources, rules, layers, login })
     }
 
     /// Puts the new rules into effect, also for open streams, and serves the new metadata. Servers
@@ -108,8 +110,9 @@ impl Shared {
             policy.replace(servers.rules.get(name).cloned().unwrap_or_default());
         }
         servers.layers.iter().for_each(BrokerLayer::publish_metadata);
-        if let Some(authority) = &self.authority {
-            authority.replace_servers(servers.protected.clone());
+        if let (Some(authority), Some((protected, clients))) = (&self.authority, &servers.login) {
+            authority.replace_servers(protected.clone());
+            authority.replace_clients(clients.clone());
         }
     }
 

@@ -1,6 +1,6 @@
 //! Sign-in at the gateway, known clients, and scopes in words.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, ops::RangeInclusive, time::Duration};
 
 use token_broker_authority::{
     AuthoritySettings,
@@ -73,37 +73,38 @@ impl Checks<'_> {
         });
         let title = self.text("title", &section.title);
         let mut settings = AuthoritySettings::default();
-        for (key, written, value, longest) in [
+        for (key, written, value, bounds) in [
             (
                 "access_token_lifetime",
                 &section.access_token_lifetime,
                 &mut settings.token.access_token_lifetime,
-                DAY,
+                SECOND..=DAY,
             ),
             (
                 "refresh_idle_lifetime",
                 &section.refresh_idle_lifetime,
                 &mut settings.token.refresh_idle_lifetime,
-                YEAR,
+                SECOND..=YEAR,
             ),
             (
                 "refresh_absolute_lifetime",
                 &section.refresh_absolute_lifetime,
                 &mut settings.token.refresh_absolute_lifetime,
-                YEAR,
+                SECOND..=YEAR,
             ),
             (
                 "refresh_reuse_window",
                 &section.refresh_reuse_window,
                 &mut settings.token.stale_generation_grace,
-                DAY,
+                Duration::ZERO..=DAY,
             ),
         ] {
-            if let Some(set) = self.duration(key, written, longest) {
+            if let Some(set) = self.duration(key, written, &bounds) {
                 *value = set;
             }
         }
-        let session = self.duration("session_lifetime", &section.session_lifetime, 30 * DAY);
+        let session =
+            self.duration("session_lifetime", &section.session_lifetime, &(SECOND..=30 * DAY));
         let clients = self.clients(document);
         let scope_texts = self.scope_texts(document);
         section.kind.as_located()?;
@@ -120,16 +121,22 @@ impl Checks<'_> {
     }
 
     /// Returns a time such as `10m`, and reports one that is none or out of bounds.
-    fn duration(&mut self, key: &str, value: &Key<String>, longest: Duration) -> Option<Duration> {
+    fn duration(
+        &mut self,
+        key: &str,
+        value: &Key<String>,
+        bounds: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let located = value.as_located()?;
         let parsed = parse_duration(&located.value);
-        let in_bounds = parsed.filter(|parsed| (SECOND..=longest).contains(parsed));
+        let in_bounds = parsed.filter(|parsed| bounds.contains(parsed));
         if in_bounds.is_none() {
             let problem = match parsed {
                 None => format!("`{key}` is not a time"),
                 Some(_) => {
-                    let days = longest.as_secs() / DAY.as_secs();
-                    format!("`{key}` must be from 1 second to {days} days")
+                    let (shortest, days) =
+                        (bounds.start().as_secs(), bounds.end().as_secs() / DAY.as_secs());
+                    format!("`{key}` must be from {shortest} s to {days} days")
                 }
             };
             let remedy = "write a number and its unit, like \"90s\", \"10m\", \"12h\" or \"30d\"";

@@ -28,7 +28,7 @@ pub(crate) struct Login {
     #[schemars(extend("default" = "180d"))]
     pub(crate) refresh_absolute_lifetime: Key<String>,
     /// Time in which a client may use a refresh token that it has replaced already, such as two
-    /// processes that share one. A later use ends its access.
+    /// processes that share one; `"0s"` for none. A later use ends its access.
     #[schemars(extend("default" = "10m"))]
     pub(crate) refresh_reuse_window: Key<String>,
     /// Time after which a browser must sign in again.
@@ -40,9 +40,8 @@ pub(crate) struct Login {
     /// Whether a client may be the URL of its metadata document, which the gateway fetches.
     #[schemars(extend("default" = true))]
     pub(crate) client_documents: Key<bool>,
-    /// Hosts of metadata documents that may be on this machine, with or without a port. `http` is
-    /// allowed for them.
-    #[schemars(example = ["127.0.0.1:9000"], extend("default" = []))]
+    /// Hosts of metadata documents that may be on this machine, with or without a port.
+    #[schemars(example = ["localhost:9000"], extend("default" = []))]
     pub(crate) loopback_hosts: Key<Vec<Located<String>>>,
     /// Hosts of metadata documents that may have a private address, with or without a port.
     #[schemars(example = ["apps.corp.example"], extend("default" = []))]

@@ -29,7 +29,9 @@ pub(crate) struct Document {
     #[schemars(example = &"127.0.0.1:8080")]
     pub(crate) listen: Key<String>,
     /// Addresses or networks of reverse proxies. With it, and without `[tls]`, the gateway accepts
-    /// plain connections from these and closes all others. The network between must be trusted.
+    /// plain connections from these and closes all others; the network between must be trusted. For
+    /// their requests, records and limits have the last address in `X-Forwarded-For` that is none
+    /// of them.
     #[schemars(example = ["10.0.0.5", "10.1.0.0/24"], extend("default" = []))]
     pub(crate) trusted_proxies: Key<Vec<Located<String>>>,
     pub(crate) tls: Key<Tls>,

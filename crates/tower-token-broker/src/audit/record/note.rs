@@ -337,10 +337,10 @@ impl<'a> Note<'a> {
         }
     }
 
-    /// Whether the record must be written even while nothing else may be: a revocation holds in
-    /// this process before it is recorded.
+    /// Whether the record must be written even while nothing else may be: a revocation and the end
+    /// of a token family hold before they are recorded.
     pub(in crate::audit) const fn must_be_written(&self) -> bool {
-        matches!(self.subject, Subject::Revocation(_))
+        matches!(self.subject, Subject::Revocation(_) | Subject::FamilyEnded(_))
     }
 
     pub(super) fn write(&self, initiator: &Initiator, line: &mut Line<'_>) {
