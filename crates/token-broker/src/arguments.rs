@@ -203,6 +203,14 @@ pub(crate) enum ClientsCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Remove the registration of a client that is used no longer, and end its access
+    Remove {
+        /// The client ID
+        #[arg(allow_hyphen_values = true)]
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
     /// End the access of a client at once; it must ask its users again
     Revoke {
         /// The client ID

@@ -174,6 +174,10 @@ async fn clients(command: ClientsCommand) -> ExitCode {
             })
             .await
         }
+        ClientsCommand::Remove { id, common } => {
+            run(&common, Store::MustExist, async |session, _| session.remove_client(&id).await)
+                .await
+        }
         ClientsCommand::Revoke { id, user, common } => {
             run(&common, Store::MustExist, async |session, _| {
                 let user = match user {

@@ -71,8 +71,9 @@ pub(super) const LOOPBACK_HOSTS: [&str; 3] = ["127.0.0.1", "[::1]", "localhost"]
 
 /// Schemes that browsers and systems handle themselves, so that no program of a user can own them.
 // D090, F146
-const RESERVED_SCHEMES: [&str; 34] = [
+const RESERVED_SCHEMES: [&str; 48] = [
     "about",
+    "android-app",
     "blob",
     "chrome",
     "chrome-extension",
@@ -82,30 +83,43 @@ const RESERVED_SCHEMES: [&str; 34] = [
     "feed",
     "file",
     "filesystem",
+    "firefox",
     "ftp",
     "geo",
+    "googlechrome",
+    "googlechromes",
     "gopher",
     "http",
     "https",
     "intent",
+    "itms-services",
     "jar",
     "javascript",
     "ldap",
     "livescript",
+    "magnet",
     "mailto",
+    "microsoft-edge",
     "mocha",
     "moz-extension",
     "opera",
     "res",
     "resource",
+    "search",
     "search-ms",
+    "sftp",
+    "shell",
+    "smb",
     "sms",
+    "ssh",
     "tel",
     "urn",
     "vbscript",
     "view-source",
     "ws",
     "wss",
+    "x-safari-http",
+    "x-safari-https",
 ];
 
 /// Parameters that a client would read from our response.
@@ -205,7 +219,9 @@ fn check_host(text: &str) -> Result<(), RedirectUriError> {
 
 fn check_custom_scheme(scheme: &str, after: &str) -> Result<(), RedirectUriError> {
     let scheme = scheme.to_ascii_lowercase();
-    if RESERVED_SCHEMES.contains(&scheme.as_str()) || scheme.starts_with("ms-") {
+    if RESERVED_SCHEMES.contains(&scheme.as_str())
+        || ["ms-", "web+"].iter().any(|prefix| scheme.starts_with(prefix))
+    {
         return Err(RedirectUriError::Scheme);
     }
     let authority = after.strip_prefix("//").unwrap_or_default();

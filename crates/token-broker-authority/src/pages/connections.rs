@@ -9,7 +9,7 @@ use super::{
     Site,
     headers::{Flow, page},
     layout::{hidden, layout, sign_out_form, warning},
-    outside::{Outside, id},
+    outside::{Outside, OutsideHost, id},
     times::{ago, from_now},
 };
 use crate::authorize::{ClientIdentity, SignedIn};
@@ -172,7 +172,7 @@ fn known(identity: Option<&ClientIdentity>) -> Markup {
         @match identity {
             Some(ClientIdentity::Configured) => "Set up by the people who run this broker",
             Some(ClientIdentity::MetadataDocument { host }) => {
-                "Described by " (Outside(host))
+                "Described by " (OutsideHost(host))
             },
             Some(ClientIdentity::SelfRegistered { .. }) => "Not verified: registered itself",
             None => "Not known any more",

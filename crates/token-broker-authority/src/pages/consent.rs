@@ -10,7 +10,7 @@ use super::{
     Site,
     headers::{Flow, page},
     layout::{check_icon, hidden, layout, never_icon, sign_out_form, tiles, warning},
-    outside::{Outside, id},
+    outside::{Outside, OutsideHost, id},
     times::words,
 };
 use crate::authorize::{
@@ -96,7 +96,7 @@ fn claims(client: &ConsentClient, name: &str) -> Markup {
                 ClientIdentity::MetadataDocument { host } => {
                     span.badge.good { "Verified host" } " "
                     span {
-                        "The application is described by " strong { (Outside(host)) } ". " (claim)
+                        "The application is described by " strong { (OutsideHost(host)) } ". " (claim)
                     }
                 },
                 ClientIdentity::SelfRegistered { since } => {
@@ -126,7 +126,7 @@ fn facts(site: &Site, user: &SignedIn, request: &ConsentRequest) -> Markup {
             div {
                 dt { "Will return to" }
                 dd {
-                    code { (Outside(&request.redirect.host)) }
+                    code { (OutsideHost(&request.redirect.host)) }
                     @if request.redirect.target == RedirectTarget::Loopback { " on this computer" }
                 }
             }
@@ -146,7 +146,7 @@ fn redirect_warning(request: &ConsentRequest) -> Markup {
              started to sign in there."
         }),
         RedirectTarget::CustomScheme => warning(&html! {
-            "the program that opens " code { (Outside(&request.redirect.host)) } " links on this \
+            "the program that opens " code { (OutsideHost(&request.redirect.host)) } " links on this \
              device receives the access. Allow it only if you have just started to sign in there."
         }),
     }

@@ -9,7 +9,7 @@ use super::{
     Site,
     headers::{Flow, page},
     layout::layout,
-    outside::Outside,
+    outside::{Outside, OutsideHost},
 };
 use crate::authorize::{AuthorizePageError, RefusedRequest};
 
@@ -136,7 +136,7 @@ pub(crate) fn refused_request(
     request: RequestId,
 ) -> Response<Bytes> {
     let name = refused.client.claimed_name.as_deref().unwrap_or("An application without a name");
-    let host = Outside(&refused.redirect.host);
+    let host = OutsideHost(&refused.redirect.host);
     let body = html! {
         h1 { "That did not work" }
         p.lead {

@@ -18,15 +18,34 @@ const MOST_MARKS: usize = 3;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outside<'a>(pub(super) &'a str);
 
+/// Name of a host that another party chose. Its end says whose it is, so that it is never
+/// truncated: a name has at most 253 characters (RFC 1035 §2.3.4), and one that is longer is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutsideHost<'a>(pub(super) &'a str);
+
+impl Render for OutsideHost<'_> {
+    fn render_to(&self, page: &mut String) {
+        const MOST: usize = 512;
+        page.push_str("<bdi>");
+        let shown = Outside(self.0).up_to(MOST);
+        let _infallible = Escaper::new(page).write_str(&shown);
+        page.push_str("</bdi>");
+    }
+}
+
 impl Outside<'_> {
     /// Returns the text for a title or an attribute, which is not markup yet.
     pub(super) fn to_text(self) -> String {
+        self.up_to(MOST_CHARACTERS)
+    }
+
+    fn up_to(self, most: usize) -> String {
         let mut shown = String::new();
         let mut characters = self.0.trim().chars().peekable();
         let (mut count, mut marks) = (0, 0);
         let mut before = ' ';
         while let Some(character) = characters.next() {
-            if count == MOST_CHARACTERS {
+            if count == most {
                 shown.push('…');
                 break;
             }
@@ -107,6 +126,13 @@ fn is_joined(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn d533_the_end_of_a_host_is_shown() {
+        let host = format!("claude.ai.{}.{}.evil.example:8443", "a".repeat(60), "b".repeat(60));
+        let shown = html! { (OutsideHost(&host)) }.into_string();
+        assert!(shown.contains("evil.example:8443") && !shown.contains('…'), "D533 {shown}");
+    }
 
     #[test]
     fn ordinary_names_are_unchanged() {

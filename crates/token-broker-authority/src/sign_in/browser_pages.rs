@@ -208,6 +208,8 @@ impl<S, A> Shared<S, A> {
     }
 
     pub(super) fn error(&self, request: &BrowserRequest<'_>, what: PageError) -> Response<Bytes> {
+        // The page shows the ID, so that it can be found.
+        tracing::info!(request.id = %request.id, page = ?what, "an error page was shown");
         error(&self.site, what, request.id)
     }
 }

@@ -86,7 +86,8 @@ impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
     ) -> Response<Bytes> {
         let user = match self.session(request.headers).await {
             Ok(Some(user)) => user,
-            Ok(None) => return self.leave(pages::signed_out(&self.site, SignedOut::Here)),
+            // D534: another site may have sent this, without the cookie that the browser has.
+            Ok(None) => return pages::signed_out(&self.site, SignedOut::Here),
             Err(_) => return self.error(request, PageError::Unavailable),
         };
         if !is_own_form(&self.site, request.headers, &user.csrf_token, form.get("csrf")) {

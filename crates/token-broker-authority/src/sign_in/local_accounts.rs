@@ -133,7 +133,7 @@ impl<S: AuthorityStore, A> Shared<S, A> {
         name: Option<&UserName>,
         throttled: Throttled,
     ) -> Result<SignInOutcome, SignInError> {
-        if throttled.limit == Limit::Strangers {
+        if throttled.limit == Limit::Strangers && throttled.is_first {
             tracing::warn!(
                 alarm = Alarm::SignInFlood.code(),
                 request.id = %request.id,

@@ -45,7 +45,15 @@ impl<S: AuthorityStore, A> Shared<S, A> {
     ) -> Response<Bytes> {
         // D098: before the password is looked at, so that another site learns nothing of it.
         if !self.is_form_of_visit(request.headers, form.get("csrf")) {
-            return self.error(request, PageError::Forged);
+            // The form of a second tab, after the sign-in in the first one: the page continues, or
+            // has a new form. Nothing of this one is used but the request that waits.
+            let waiting = self.waiting(form.get("continue")).ok().flatten();
+            let same_site = ["same-origin", "none"];
+            let site = request.headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
+            return match waiting.filter(|_| site.is_some_and(|site| same_site.contains(&site))) {
+                Some(waiting) => see_other(&self.next(Some(&waiting))),
+                None => self.error(request, PageError::Forged),
+            };
         }
         let Ok(waiting) = self.waiting(form.get("continue")) else {
             return self.error(request, PageError::PendingExpired);

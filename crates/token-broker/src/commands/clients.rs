@@ -93,7 +93,11 @@ impl Session<'_> {
     ) -> Result<String, CommandError> {
         let login = self.login()?;
         // A log that takes no record delays no end of access.
-        let noted = self.note("clients revoke", Some(id)).await;
+        let target = match user {
+            Some(user) => format!("{id} for {}", user.subject()),
+            None => id.to_owned(),
+        };
+        let noted = self.note("clients revoke", Some(&target)).await;
         let client = ClientId::new(id);
         let filter = FamilyFilter::all().client(client.clone());
         // What cannot be read can be ended.
@@ -109,6 +113,24 @@ impl Session<'_> {
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;
         Ok(format!("revoked: client {}, {}", escaped(id), families(ended)))
+    }
+
+    /// Removes the registration of a client, and ends its access. It must register again.
+    ///
+    /// # Errors
+    /// [`CommandError`]
+    pub async fn remove_client(&self, id: &str) -> Result<String, CommandError> {
+        self.login()?;
+        let noted = self.note("clients remove", Some(id)).await;
+        let client = ClientId::new(id);
+        if !self.stores.sql.remove_client(&client).await? {
+            let why = format!("no client registered itself with the ID {}", escaped(id));
+            return Err(CommandError::Argument(why));
+        }
+        let ended = self.end_access(None, Some(&client)).await?;
+        self.has_revoked().await;
+        noted.map_err(CommandError::done_not_recorded)?;
+        Ok(format!("removed: client {}, {} ended", escaped(id), families(ended)))
     }
 
     /// Ends the access of a user, of a client, or of both together: tokens that are in use, and

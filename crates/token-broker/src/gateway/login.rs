@@ -13,9 +13,13 @@ use token_broker_outbound::GuardedClient;
 use token_broker_sql::SqlStore;
 use token_broker_store::{
     StoreError,
-    authority::{AccountStore as _, PageRequest},
+    authority::{AccountStore as _, PageRequest, SessionStore as _},
 };
-use tower_token_broker::{Broker, clock::Timestamp};
+use tower_token_broker::{
+    Broker,
+    clock::Timestamp,
+    principal::{Initiator, User},
+};
 
 use super::{
     GatewayError,
@@ -75,6 +79,32 @@ impl Login {
             .merge(pages.router())
             .merge(authority.router(pages));
         Ok(Self { authority, router, site })
+    }
+
+    /// Ends the access of all clients, and the sessions of all browsers: some of them may have ended
+    /// since a backup was made.
+    pub(super) async fn end_everything(
+        &self,
+        now: Timestamp,
+        by: &Initiator,
+    ) -> Result<(), GatewayError> {
+        let failed = |error: &dyn std::fmt::Display| GatewayError::Login(error.to_string());
+        let (store, issuer) = (self.authority.store(), self.authority.issuer().as_str());
+        let mut page = PageRequest::first();
+        loop {
+            let accounts = store.accounts(&page).await.map_err(|error| failed(&error))?;
+            let subjects = accounts.rows.iter().map(|account| &*account.subject);
+            for subject in subjects.chain(accounts.unreadable.iter().map(|subject| &**subject)) {
+                let ended = store.end_sessions(&User::new(issuer, subject), now).await;
+                ended.map_err(|error| failed(&error))?;
+            }
+            match accounts.next {
+                Some(next) => page = PageRequest::after(&next),
+                None => break,
+            }
+        }
+        let ended = self.authority.end_families(None, None, by).await;
+        ended.map(drop).map_err(|error| failed(&error))
     }
 
     /// Prints the link for the first account to the terminal, if there is no account; without a

@@ -269,8 +269,7 @@ async fn run(
     if let Some(login) = login.as_ref().filter(|_| is_recovered) {
         // Revocations are kept for a day, refresh tokens for months. Before the store is accepted:
         // if this fails, the next start is refused again.
-        let ended = login.authority.end_families(None, None, &system).await;
-        ended.map_err(|error| GatewayError::Login(error.to_string()))?;
+        login.end_everything(broker.clock().now(), &system).await?;
     }
     marks.check(broker, &sql, is_recovered).await?;
     let note = Note::command("serve", None);
@@ -300,8 +299,11 @@ async fn run(
     // They end when this set is dropped.
     let mut beside = JoinSet::new();
     beside.spawn(reload.run());
-    beside.spawn(marks.watch(sql));
+    beside.spawn(marks.clone().watch(sql.clone()));
     listener.serve(stop).await;
+    drop(beside);
+    // A revocation of the last second, too. If it fails, the note of before is in effect.
+    drop(marks.note(&sql).await);
     Ok(())
 }
 

@@ -123,6 +123,11 @@ impl Reload {
 
     // T328: a file with an error changes nothing.
     async fn reload(&mut self) {
+        if !self.watched.is_fixed_as_before() && self.refused.as_deref() == Some(NEEDS_RESTART) {
+            // Reported. Until it is undone or the gateway is restarted, nothing is built.
+            self.watched.content = None;
+            return;
+        }
         let path = self.watched.path.clone();
         let Some(mut shared) = self.shared.take() else { return };
         // It reads files and certificates: meanwhile, requests are served.

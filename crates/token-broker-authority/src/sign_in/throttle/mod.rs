@@ -99,7 +99,12 @@ struct Counts {
     networks: HashMap<Network, Bucket>,
     sites: HashMap<Network, Bucket>,
     all: Bucket,
+    /// When the limit of all of them was last reported.
+    flood_at: Option<Moment>,
 }
+
+/// Time between two reports of a flood, in the log and on record.
+const BETWEEN_ALARMS: Duration = Duration::from_secs(60);
 
 /// One account, and one browser or network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -135,8 +140,8 @@ pub(crate) struct Throttled {
     pub(crate) wait: Duration,
     /// Which limit was reached.
     pub(crate) limit: Limit,
-    /// Whether this is the first refusal since the last attempt. Only the first one is recorded, so
-    /// that refusals cannot fill the audit log.
+    /// Whether this is the first refusal since the last attempt, or of the limit of all within a
+    /// minute. Only the first one is recorded, so that refusals cannot fill the audit log.
     pub(crate) is_first: bool,
 }
 
@@ -156,6 +161,7 @@ impl Throttle {
             networks: HashMap::new(),
             sites: HashMap::new(),
             all: Bucket::full(clock.moment()),
+            flood_at: None,
         };
         Self(Arc::new(Shared { options, clock, counts: Mutex::new(counts) }))
     }
@@ -230,7 +236,13 @@ impl Counts {
         let per_minute = per_minute(options);
         // All of them, or none.
         let mut all = self.all;
-        all.take(per_minute, now).map_err(refused)?;
+        if let Err(wait) = all.take(per_minute, now) {
+            let is_first = self.flood_at.is_none_or(|at| at.until(now) >= BETWEEN_ALARMS);
+            if is_first {
+                self.flood_at = Some(now);
+            }
+            return Err(Throttled { is_first, ..refused(wait) });
+        }
         let mut own =
             of(&mut self.networks, Some(network).filter(|network| network.is_known()), now);
         let mut site = of(&mut self.sites, network.site(), now);
