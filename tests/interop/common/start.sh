@@ -73,6 +73,26 @@ node_environment() {
     modules="$folder/node_modules"
 }
 
+# find_chromium: installs Chromium if it is missing; sets `CHROMIUM`.
+find_chromium() {
+    if ! command -v chromium >/dev/null; then
+        [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || missing "Chromium: apt-get install chromium"
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null
+    fi
+    CHROMIUM="$(command -v chromium)"
+    export CHROMIUM
+}
+
+# find_broker: sets `INTEROP_BROKER`, the program, unless it is set; builds it.
+find_broker() {
+    if [ -z "${INTEROP_BROKER:-}" ]; then
+        (cd "$repository" && cargo build --locked --quiet -p token-broker --bin token-broker)
+        INTEROP_BROKER="${CARGO_TARGET_DIR:-$repository/target}/debug/token-broker"
+    fi
+    export INTEROP_BROKER
+}
+
 # start NAME COMMAND...: runs a command in the background; its log is shown if the run fails.
 start() {
     local name=$1

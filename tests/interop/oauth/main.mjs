@@ -4,7 +4,7 @@ import { judge, judgeReplay, judgeSecrets, judgeShared } from './judge.mjs';
 import { freePort } from './server.mjs';
 import { Trial } from './trial.mjs';
 
-const { PYTHON, FASTMCP, HERE } = process.env;
+const { PYTHON, FASTMCP, RMCP, HERE } = process.env;
 // Refreshes by each of two processes, and trials at once.
 const REFRESHES = Number(process.env.REFRESHES ?? 10);
 const AT_ONCE = Number(process.env.AT_ONCE ?? 3);
@@ -34,6 +34,8 @@ const clients = [
   ['mcp-remote auto', NEW, node('mcp_remote.mjs', 'auto'), { documents: true }],
   ['MCP Inspector legacy', OLD, node('inspector.mjs', 'legacy')],
   ['MCP Inspector modern', NEW, node('inspector.mjs', 'modern'), { documents: true }],
+  ['rmcp legacy', OLD, [RMCP, ['legacy']]],
+  ['rmcp modern', NEW, [RMCP, ['modern']], { documents: true }],
 ];
 const shared = [
   ['two processes of Python SDK', (...args) => python('python_sdk.py', 'auto', ...args)],
