@@ -1,21 +1,36 @@
-// Adds the broker token, which the suite cannot send. Forwards everything else unchanged, including
-// `Host`, and streams in both directions.
+// Between the suite and the broker. Adds the broker token, once there is one: the suite cannot send
+// it. Forwards everything else unchanged, including `Host`, and streams in both directions.
 import http from 'node:http';
 
-const [port, gateway] = process.argv.slice(2);
-const { hostname, port: to } = new URL(gateway);
-const authorization = `Bearer ${process.env.BROKER_TOKEN}`;
+export class Forwarder {
+  target = null;
+  token = null;
 
-http.createServer((request, response) => {
-  const headers = [...request.rawHeaders, 'Authorization', authorization];
-  const onward = http.request({ hostname, port: to, method: request.method, path: request.url, headers });
-  onward.on('response', (answer) => {
-    response.writeHead(answer.statusCode, answer.statusMessage, answer.rawHeaders);
-    response.flushHeaders();
-    answer.pipe(response);
-    answer.on('error', () => response.destroy());
-  });
-  onward.on('error', () => response.destroy());
-  response.on('close', () => onward.destroy());
-  request.pipe(onward);
-}).listen(Number(port), '127.0.0.1');
+  async listen() {
+    this.server = http.createServer((request, response) => this.#forward(request, response));
+    await new Promise((resolve) => { this.server.listen(0, '127.0.0.1', resolve); });
+    this.origin = `http://127.0.0.1:${this.server.address().port}`;
+    return this.origin;
+  }
+
+  close() {
+    this.server.close();
+    this.server.closeAllConnections();
+  }
+
+  #forward(request, response) {
+    const { hostname, port } = new URL(this.target);
+    const authorization = this.token ? ['Authorization', `Bearer ${this.token}`] : [];
+    const headers = [...request.rawHeaders, ...authorization];
+    const onward = http.request({ hostname, port, method: request.method, path: request.url, headers });
+    onward.on('response', (answer) => {
+      response.writeHead(answer.statusCode, answer.statusMessage, answer.rawHeaders);
+      response.flushHeaders();
+      answer.pipe(response);
+      answer.on('error', () => response.destroy());
+    });
+    onward.on('error', () => response.destroy());
+    response.on('close', () => onward.destroy());
+    request.pipe(onward);
+  }
+}

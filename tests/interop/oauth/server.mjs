@@ -37,6 +37,16 @@ function certificate(folder) {
   return { key: readFileSync(key), cert: readFileSync(root) };
 }
 
+const RULES = `
+[[server.allow]]
+tools = ["list_*", "get_*", "count_*"]
+scope = "items:read"
+
+[[server.allow]]
+tools = ["update_*"]
+scope = "items:write"
+`;
+
 export class Server {
   user = 'alice';
   password = `${randomBytes(9).toString('hex')} of a test`;
@@ -45,25 +55,36 @@ export class Server {
   // The metadata document of each path.
   documents = new Map();
 
-  // `origin` is where clients reach it: the recording proxy.
-  static async start(folder, { origin, lifetime, grace }) {
+  // `origin` is where clients reach it: a proxy. `upstream` returns the command of the protected
+  // server for its port, and its environment. `rules` is the policy; `more` are further sections.
+  static async start(folder, { origin, lifetime, grace = '10m', upstream, rules = RULES, more = '' }) {
     const server = new Server();
     mkdirSync(folder, { recursive: true });
-    Object.assign(server, { folder, origin, lifetime, grace, url: `${origin}/items/mcp` });
-    server.seen = join(folder, 'seen');
-    writeFileSync(server.seen, '');
-    await server.#startDocuments();
+    Object.assign(server, { folder, origin, lifetime, grace, rules, more, url: `${origin}/items/mcp` });
+    try {
+      await server.#startDocuments();
+      await server.#serve(await server.#startUpstream(upstream));
+      return server;
+    } catch (error) {
+      await server.end();
+      throw error;
+    }
+  }
+
+  async #startUpstream(upstream) {
+    this.seen = join(this.folder, 'seen');
+    writeFileSync(this.seen, '');
     const port = await freePort();
-    const started = server.#spawn('upstream', PYTHON, [ITEMS, String(port), server.seen], { UPSTREAM_TOKEN: server.secret });
+    const [command, args, env] = upstream?.(port)
+      ?? [PYTHON, [ITEMS, String(port), this.seen], { UPSTREAM_TOKEN: this.secret }];
+    const started = this.#spawn('upstream', command, args, env);
     await until('the upstream', async () => {
-      if (started.exitCode !== null) throw new Error('the upstream ended');
+      if (started.exitCode !== null) throw new Error(`the upstream ended: ${this.log('upstream')}`);
       return fetch(`http://127.0.0.1:${port}/mcp`).then(() => true, () => false);
     });
     // Without the requests above.
-    writeFileSync(server.seen, '');
-    const upstream = `http://127.0.0.1:${port}/mcp`;
-    await server.#serve(upstream);
-    return server;
+    writeFileSync(this.seen, '');
+    return `http://127.0.0.1:${port}/mcp`;
   }
 
   async #startDocuments() {
@@ -124,15 +145,8 @@ loopback_hosts = ["${new URL(upstream).host}"]
 [server.credential]
 kind = "static"
 secret_file = "items.secret"
-
-[[server.allow]]
-tools = ["list_*", "get_*", "count_*"]
-scope = "items:read"
-
-[[server.allow]]
-tools = ["update_*"]
-scope = "items:write"
-`);
+${this.rules}
+${this.more}`);
     await run(['users', 'add', this.user, '--password-file', '-'], `${this.password}\n`);
     this.target = `http://127.0.0.1:${port}`;
     await this.#startServing();
@@ -189,8 +203,8 @@ scope = "items:write"
   }
 
   async end() {
-    this.host.close();
-    this.host.closeAllConnections();
+    this.host?.close();
+    this.host?.closeAllConnections();
     await Promise.all(this.children.map(async (child) => {
       if (child.exitCode !== null) return;
       const ended = new Promise((resolve) => { child.on('exit', resolve); });
