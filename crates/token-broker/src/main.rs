@@ -1,6 +1,7 @@
 //! The command line of token-broker.
 
 mod arguments;
+mod core_dumps;
 mod terminal;
 
 use std::{env, path::Path, process::ExitCode, sync::Arc, time::Duration};
@@ -35,6 +36,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() -> ExitCode {
     let command = Arguments::parse().command;
+    // Before anything is read.
+    if let Err(error) = core_dumps::disable() {
+        return failed(&error);
+    }
     if !matches!(command, Command::Serve { .. }) {
         gateway::start_logs(LogFormat::Auto, "off");
     }
@@ -371,11 +376,10 @@ fn login() -> String {
 /// Returns the number of the user, as in a container or a scheduled job.
 fn user_id() -> String {
     #[cfg(unix)]
-    if let Ok(own) = std::fs::metadata("/proc/self") {
-        use std::os::unix::fs::MetadataExt as _;
-        return format!("user {}", own.uid());
-    }
-    "unknown".to_owned()
+    let number = format!("user {}", rustix::process::getuid().as_raw());
+    #[cfg(not(unix))]
+    let number = "unknown".to_owned();
+    number
 }
 
 /// Removes old segments, for the record of this operator; without one, shows what would be removed.

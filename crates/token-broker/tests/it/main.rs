@@ -10,6 +10,8 @@ mod login;
 mod overload;
 mod postgres;
 mod processes;
+#[cfg(target_os = "linux")]
+mod secrets_of_the_process;
 mod setup;
 mod store;
 
