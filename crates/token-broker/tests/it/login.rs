@@ -15,7 +15,7 @@ use crate::{
     setup::{SECRET, Serving, Setup, protect, text},
 };
 
-const PASSWORD: &str = "seven blue lamps on a wall";
+pub(crate) const PASSWORD: &str = "seven blue lamps on a wall";
 
 /// A gateway with the account `alice`, a browser and an application.
 struct Story {
@@ -59,7 +59,7 @@ impl Story {
     }
 }
 
-fn add(setup: &Setup, name: &str) {
+pub(crate) fn add(setup: &Setup, name: &str) {
     let file = setup.path("password");
     fs::write(&file, PASSWORD).unwrap();
     protect(&file);

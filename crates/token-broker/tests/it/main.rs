@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+mod absent_endpoints;
+mod access_lists;
 mod audit_folder;
 mod audit_verify;
 mod documents;
