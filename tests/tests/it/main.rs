@@ -56,6 +56,7 @@ mod response_hygiene;
 mod secrets_in_debug;
 mod shared_connections;
 mod shutdown;
+mod signing_key_rotation;
 mod silent_upstreams;
 mod slow_clients;
 mod stored_secrets;
