@@ -27,6 +27,7 @@ mod hostile_tokens;
 mod http_2_wire;
 mod identity_providers;
 mod immediate_revocation;
+mod key_set_outages;
 mod key_sets;
 #[cfg(unix)]
 mod killed;

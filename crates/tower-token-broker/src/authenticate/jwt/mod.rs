@@ -63,6 +63,8 @@ mod key;
 #[cfg(test)]
 mod key_set_tests;
 mod keys;
+#[cfg(test)]
+mod outage_tests;
 pub(super) mod profile;
 #[cfg(test)]
 mod profile_tests;
