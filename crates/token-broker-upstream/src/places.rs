@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn g402_a_user_holds_no_more_than_its_quota() {
+    async fn g402_q308_a_user_holds_no_more_than_its_quota() {
         let places = Places::new(8, 2);
         let (mallory, ana) = (user("mallory"), user("ana"));
         let first = places.enter(Some(&mallory), NO_TIME).await.unwrap();

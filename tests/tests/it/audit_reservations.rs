@@ -206,7 +206,7 @@ async fn p383_a_verification_that_hangs_takes_no_users_place() {
 }
 
 #[tokio::test]
-async fn p382_streams_of_one_user_keep_no_other_out() {
+async fn p382_q308_streams_of_one_user_keep_no_other_out() {
     let held = Arc::new(parking_lot::Mutex::new(Vec::new()));
     let upstream = ScriptedServer::start({
         let held = Arc::clone(&held);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use axum::Router;
 use token_broker_authority::{
     authorize::PendingRequests,
     pages::{ConnectionsView, Site},
@@ -17,8 +18,8 @@ use tower_token_broker::{
     Broker, Secret, audit::InMemory, principal::User, sealing::SealingKeys, tasks::Tasks,
 };
 
-const HOST: &str = "broker.example.com";
-const PASSWORD: &str = "correct horse battery";
+pub(crate) const HOST: &str = "broker.example.com";
+pub(crate) const PASSWORD: &str = "correct horse battery";
 const SESSION: &str = "__Host-token-broker-session";
 const VISIT: &str = "__Host-token-broker-visit";
 
@@ -38,9 +39,8 @@ impl ClientAccess for NoAccess {
     }
 }
 
-/// Starts the pages with the account `alice`.
-async fn start() -> SocketAddr {
-    let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
+/// Returns the routes of the pages, with the account `alice`.
+pub(crate) async fn pages(broker: &Broker) -> Router {
     let (store, issuer) = (MemoryAuthority::new(), format!("https://{HOST}"));
     let cost = PasswordsOptions::default().cost(HashCost::cheap_for_tests());
     let password = Password::parse(PASSWORD).unwrap();
@@ -51,13 +51,18 @@ async fn start() -> SocketAddr {
     let pending =
         PendingRequests::new(SealingKeys::generate(), broker.clock().clone(), &issuer, "");
     let pages = BrowserPages::new(
-        &broker,
+        broker,
         (Site::new(&issuer).unwrap(), &issuer),
         (store, NoAccess),
         pending,
         BrowserPagesOptions::default().passwords(cost),
     );
-    let app = pages.router();
+    pages.router()
+}
+
+async fn start() -> SocketAddr {
+    let broker = Broker::builder().audit(InMemory::new()).build().unwrap();
+    let app = pages(&broker).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     drop(Tasks::new().spawn("pages", async { axum::serve(listener, app).await.unwrap() }));
@@ -74,7 +79,7 @@ async fn get(to: SocketAddr, path: &str, cookies: &[&str]) -> RawResponse {
 }
 
 /// Sends the sign-in form with these fields of the head and this body.
-async fn post(to: SocketAddr, fields: &[(&str, &str)], body: &str) -> RawResponse {
+pub(crate) async fn post(to: SocketAddr, fields: &[(&str, &str)], body: &str) -> RawResponse {
     let form = ("content-type", "application/x-www-form-urlencoded");
     let fields: Vec<_> = [form].iter().chain(fields).copied().collect();
     wire::send(to, &wire::post("/sign-in", HOST, &fields, body)).await
@@ -88,7 +93,7 @@ fn cookie(response: &RawResponse, name: &str) -> String {
 }
 
 /// Opens the sign-in page, and returns the cookie of the visit and the body of the form.
-async fn form(to: SocketAddr) -> (String, String) {
+pub(crate) async fn form(to: SocketAddr) -> (String, String) {
     let page = get(to, "/sign-in", &[]).await;
     assert_eq!(page.status, 200);
     let (_, token) = page.text().split_once("name=\"csrf\" value=\"").unwrap();
@@ -97,7 +102,7 @@ async fn form(to: SocketAddr) -> (String, String) {
     (visit, format!("user=alice&password=correct+horse+battery&csrf={token}"))
 }
 
-const OWN: (&str, &str) = ("origin", "https://broker.example.com");
+pub(crate) const OWN: (&str, &str) = ("origin", "https://broker.example.com");
 
 #[tokio::test]
 async fn a_sign_in_sets_a_cookie_for_this_host_only() {

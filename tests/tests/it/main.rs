@@ -14,6 +14,7 @@ mod cancellation;
 mod clocks;
 mod completions;
 mod credential_placement;
+mod failed_sign_ins;
 #[cfg(unix)]
 mod file_descriptors;
 mod grpc_mounts;
