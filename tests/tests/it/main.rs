@@ -26,6 +26,7 @@ mod hostile_grpc_requests;
 mod hostile_requests;
 mod hostile_tokens;
 mod http_2_wire;
+mod identity_claims;
 mod identity_providers;
 mod immediate_revocation;
 mod key_set_outages;
