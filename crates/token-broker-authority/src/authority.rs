@@ -96,8 +96,8 @@ impl<S: AuthorityStore> Authority<S> {
         self.0.publish_metadata();
     }
 
-    /// Replaces the configured clients. Access that users allowed to one that is gone is kept: it may
-    /// return. End it by [`Authority::end_access`].
+    /// Replaces the configured clients. Access that users allowed to one that is gone is kept: it
+    /// may return. End it by [`Authority::end_access`].
     pub fn replace_clients(&self, clients: Vec<ConfiguredClient>) {
         self.0.authorize.directory.replace_configured(clients);
     }

@@ -83,7 +83,9 @@ impl Assertions {
         let (id, until) = self.check(client, &verified).ok_or(AssertionError::Invalid)?;
         // F504. In each process for itself: what an assertion obtains is bound to a code or a
         // refresh token, and those are used once over all processes.
-        match self.used.lock().insert(client, &id, (until, self.clock.now())) {
+        let now = self.clock.now();
+        let used = self.used.lock().insert(client, &id, (until, now));
+        match used {
             Use::First => Ok(()),
             Use::Again => Err(AssertionError::Invalid),
             Use::NoSpace => Err(AssertionError::Unavailable),

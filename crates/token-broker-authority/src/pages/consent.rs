@@ -96,7 +96,8 @@ fn claims(client: &ConsentClient, name: &str) -> Markup {
                 ClientIdentity::MetadataDocument { host } => {
                     span.badge.good { "Verified host" } " "
                     span {
-                        "The application is described by " strong { (OutsideHost(host)) } ". " (claim)
+                        "The application is described by " strong { (OutsideHost(host)) } ". "
+                        (claim)
                     }
                 },
                 ClientIdentity::SelfRegistered { since } => {
@@ -146,7 +147,8 @@ fn redirect_warning(request: &ConsentRequest) -> Markup {
              started to sign in there."
         }),
         RedirectTarget::CustomScheme => warning(&html! {
-            "the program that opens " code { (OutsideHost(&request.redirect.host)) } " links on this \
+            "the program that opens " code { (OutsideHost(&request.redirect.host)) }
+            " links on this \
              device receives the access. Allow it only if you have just started to sign in there."
         }),
     }

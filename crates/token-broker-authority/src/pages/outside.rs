@@ -18,7 +18,7 @@ const MOST_MARKS: usize = 3;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outside<'a>(pub(super) &'a str);
 
-/// Name of a host that another party chose. Its end says whose it is, so that it is never
+/// Name of a host that another party chose. Its end is its owner's name, so that it is never
 /// truncated: a name has at most 253 characters (RFC 1035 §2.3.4), and one that is longer is none.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutsideHost<'a>(pub(super) &'a str);

@@ -81,8 +81,8 @@ impl Login {
         Ok(Self { authority, router, site })
     }
 
-    /// Ends the access of all clients, and the sessions of all browsers: some of them may have ended
-    /// since a backup was made.
+    /// Ends the access of all clients, and the sessions of all browsers: some of them may have
+    /// ended since a backup was made.
     pub(super) async fn end_everything(
         &self,
         now: Timestamp,

@@ -129,9 +129,9 @@ pub enum GatewayError {
     #[error(
         "the store is older than when a gateway or a command used it last, or it is another one: \
          is `url` of `[store]` right, was a backup restored? Revocations and blocks since then are \
-         missing. `serve --recovered` ends all broker tokens that were issued until now, so that with \
-         `[login]` each client asks its user again, and keeps the grants; block or disable again who \
-         was since"
+         missing. `serve --recovered` ends all broker tokens that were issued until now, and keeps \
+         the grants. With `[login]`, each user signs in again in each client. Block or disable \
+         again who was since"
     )]
     StoreOutdated,
     /// How far the store has come cannot be noted or read.
