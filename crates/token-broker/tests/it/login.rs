@@ -154,7 +154,8 @@ async fn a_revoked_client_must_ask_again_and_others_need_not() {
     assert_eq!(story.app.refresh(&tokens.refresh).await.err().as_deref(), Some("invalid_grant"));
     assert_eq!(story.call(&of_other.access).await, 200);
     assert!(other.refresh(&of_other.refresh).await.is_ok());
-    // The registration stays.
+    // The registration stays. What is issued in the second of the revocation is refused, too.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let again = story.connect().await;
     story.setup.until_status(&again.access, 200).await;
     let unknown = story.setup.run(&["clients", "revoke", "nobody"]);
