@@ -47,6 +47,50 @@ async fn d098_forged_forms_change_nothing() {
     assert_eq!(test.access.families.lock().len(), 0);
 }
 
+/// A form of another site arrives without the cookie of the session: the browser keeps it.
+#[tokio::test]
+async fn d534_another_site_cannot_sign_a_browser_out() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let mut stranger = test.browser();
+    for headers in [&[("sec-fetch-site", "cross-site")][..], &[("origin", "https://evil.example")]]
+    {
+        let page = stranger.post_from("/sign-out", &[("csrf", "x")], headers).await;
+        assert!(page.headers().get("set-cookie").is_none(), "D534 {:?}", page.headers());
+    }
+    // Control: a browser that signs out loses its cookie.
+    let mut browser = test.browser();
+    browser.sign_in("alice").await;
+    browser.get("/connections").await;
+    let page = browser.post("/sign-out", &[]).await;
+    assert!(page.headers().get("set-cookie").is_some());
+    assert!(!browser.is_signed_in().await);
+}
+
+/// Two applications ask at once: the sign-in form of the second tab is not that of the session.
+#[tokio::test]
+async fn the_form_of_a_second_tab_continues_after_the_sign_in_of_the_first() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    let (first, second) = (test.pending("editor"), test.pending("terminal"));
+    let mut browser = test.browser();
+    let open = |sealed: &str| format!("/sign-in?continue={sealed}");
+    browser.get(&open(&first)).await;
+    let old = browser.csrf.clone();
+    browser.get(&open(&second)).await;
+    browser
+        .post("/sign-in", &[("user", "alice"), ("password", PASSWORD), ("continue", &first)])
+        .await;
+    let fields =
+        [("user", "alice"), ("password", PASSWORD), ("continue", &*second), ("csrf", &*old)];
+    let page = browser.post_from("/sign-in", &fields, &[("sec-fetch-site", "same-origin")]).await;
+    assert_eq!(page.status(), StatusCode::SEE_OTHER, "{}", text(&page));
+    assert!(location(&page).starts_with("/oauth/continue?"), "{}", location(&page));
+    // From another site, it leads nowhere.
+    let page = browser.post_from("/sign-in", &fields, &[("sec-fetch-site", "cross-site")]).await;
+    assert_eq!(page.status(), StatusCode::FORBIDDEN);
+}
+
 #[tokio::test]
 async fn d098_another_site_cannot_sign_a_browser_in() {
     let test = TestPages::new();
