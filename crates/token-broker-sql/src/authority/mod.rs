@@ -26,7 +26,7 @@ pub(crate) use self::{
     sealed::{SealedTable, TABLES},
 };
 use crate::{
-    database::{Changes, Failure, Row, Value},
+    database::{Changes, Database, Failure, Row, Value},
     store::SqlStore,
 };
 
@@ -86,6 +86,14 @@ impl SqlStore {
 async fn count(changes: &mut Changes, name: &'static str, by: i64) -> Result<u64, Failure> {
     let rows = changes.run(COUNT, &[Value::Text(name), Value::Int(by)]).await?;
     rows.first().ok_or(Failure::Unreadable)?.number(0)
+}
+
+/// Begins a step that changes many rows: no two of them wait for each other. The counter of the
+/// accounts is the row that is locked; it does not change.
+async fn begin_for_many(database: &Database) -> Result<Changes, Failure> {
+    let mut changes = database.begin().await?;
+    count(&mut changes, accounts::COUNTER, 0).await?;
+    Ok(changes)
 }
 
 /// Raises a counter, if it has this value, and returns whether it had.

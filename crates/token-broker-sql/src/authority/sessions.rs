@@ -7,7 +7,7 @@ use token_broker_store::{
 };
 use tower_token_broker::{clock::Timestamp, principal::User};
 
-use super::{codes, of_row};
+use super::{begin_for_many, codes, of_row};
 use crate::{
     database::{Failure, Row, Value},
     limits,
@@ -108,7 +108,7 @@ impl SessionStore for SqlStore {
 
 impl SqlStore {
     async fn end_with_codes(&self, hash: &LookupHash, now: Timestamp) -> Result<bool, Failure> {
-        let mut changes = self.database.begin().await?;
+        let mut changes = begin_for_many(&self.database).await?;
         let ended = changes.run(END, &[Value::Bytes(hash.as_bytes())]).await?;
         let Some(session) = ended.first() else { return Ok(false) };
         codes::end_of_session(&mut changes, &session.text(0)?, now).await?;
@@ -117,7 +117,7 @@ impl SqlStore {
     }
 
     async fn end_all_with_codes(&self, user: &User, now: Timestamp) -> Result<u64, Failure> {
-        let mut changes = self.database.begin().await?;
+        let mut changes = begin_for_many(&self.database).await?;
         let values = [Value::Text(user.issuer()), Value::Text(user.subject())];
         let ended = changes.run(END_ALL, &values).await?;
         codes::end_of_user(&mut changes, user, now).await?;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 const KIND: &str = "account";
-const COUNTER: &str = "accounts";
+pub(super) const COUNTER: &str = "accounts";
 
 pub(super) const SEALED: SealedTable = SealedTable {
     select_old: "SELECT subject, key_id, data_key, name FROM accounts \

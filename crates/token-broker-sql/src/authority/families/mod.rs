@@ -17,7 +17,7 @@ use tower_token_broker::{
 
 use self::row::{FamilyRow, encode};
 use super::{
-    codes, contended, of_row, page_of,
+    begin_for_many, codes, contended, of_row, page_of,
     sealed::{Sealed, SealedTable},
 };
 use crate::{
@@ -151,7 +151,7 @@ impl FamilyStore for SqlStore {
 impl SqlStore {
     /// Ends families and the codes with which others would begin.
     async fn end_all(&self, request: &EndFamilies) -> Result<Vec<Row>, Failure> {
-        let mut changes = self.database.begin().await?;
+        let mut changes = begin_for_many(&self.database).await?;
         let filter = filter_values(&request.filter);
         // The codes first: one that is being redeemed is waited for, and the statement after this
         // one sees its family.
