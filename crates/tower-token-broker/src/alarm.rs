@@ -128,6 +128,10 @@ alarms! {
     GrantNeedsUser = "upstream.grant_needs_user";
     /// Refreshed tokens, or the state of a refresh, could not be stored.
     TokensNotStored = "upstream.tokens_not_stored";
+    /// Users cannot connect accounts at a server, or one account was not connected.
+    ConnectFailed = "upstream.connect_failed";
+    /// Tokens of a disconnected account could not be revoked at their authorization server.
+    RevocationGivenUp = "upstream.revocation_given_up";
     /// The grant store cannot be reached.
     StoreUnavailable = "upstream.store_unavailable";
     /// The tokens of a grant cannot be decrypted.

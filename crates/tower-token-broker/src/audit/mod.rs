@@ -132,7 +132,7 @@ pub use record::{
     Connection, Consent, EndedFamily, FamilyEndCause, GrantType, Intent, IssuedCode, IssuedToken,
     MAX_TEXT, Member, Note, OpenWork, Operation, Outcome, PolicyDigest, PublishedKey, Record,
     RecordKind, Records, RegisteredClient, Reloaded, SCHEMA_VERSION, SignInFailure, SignOutExtent,
-    TokenGrant, TokenOutcome,
+    TokenGrant, TokenOutcome, UpstreamRevocation, UpstreamRevocationOutcome,
 };
 pub use removal::{Removal, RemovalError};
 pub use segment::{WriterName, WriterNameError};

@@ -184,6 +184,16 @@ async fn notes(log: &AuditLog, make: fn(&str) -> String) {
         grant: &grant,
         scopes: &scopes,
     };
+    let upstream_revocation = |outcome, account| {
+        let (user, grant) = (&user, &grant);
+        Note::upstream_revocation(UpstreamRevocation {
+            user,
+            upstream: "crm",
+            account,
+            grant,
+            outcome,
+        })
+    };
     let notes = [
         Note::signed_in(&user),
         Note::sign_in_failed(None, SignInFailure::UnknownAccount),
@@ -223,6 +233,10 @@ async fn notes(log: &AuditLog, make: fn(&str) -> String) {
         Note::connected(connection(None)),
         Note::disconnected(connection(Some(&name))),
         Note::disconnected(connection(None)),
+        upstream_revocation(UpstreamRevocationOutcome::Revoked, Some(&name)),
+        upstream_revocation(UpstreamRevocationOutcome::Refused, None),
+        upstream_revocation(UpstreamRevocationOutcome::NotSupported, None),
+        upstream_revocation(UpstreamRevocationOutcome::GivenUp, None),
         Note::command("users block", Some(&name)),
         Note::command_failed("serve", None),
         Note::reloaded(Reloaded::Policy, Some(PolicyDigest::of(b"rules"))),

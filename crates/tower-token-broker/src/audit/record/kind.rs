@@ -81,6 +81,8 @@ kinds! {
     Connected = "connected";
     /// A user's connection to an upstream was removed.
     Disconnected = "disconnected";
+    /// The outcome of a revocation at the authorization server of an upstream.
+    UpstreamRevocation = "upstream_revocation";
     /// An operator's command ran.
     Command = "command";
     /// A part of the configuration was read again.

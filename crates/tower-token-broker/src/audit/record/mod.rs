@@ -26,7 +26,10 @@ pub use kind::{RecordKind, SCHEMA_VERSION};
 pub use member::Member;
 pub(super) use member::SHA256_SUFFIX;
 pub(super) use note::RemovedSegments;
-pub use note::{Connection, Consent, IssuedToken, Note, Reloaded, SignInFailure, SignOutExtent};
+pub use note::{
+    Connection, Consent, IssuedToken, Note, Reloaded, SignInFailure, SignOutExtent,
+    UpstreamRevocation, UpstreamRevocationOutcome,
+};
 pub use open_work::OpenWork;
 pub use operation::{Intent, Operation};
 pub use outcome::{GrantType, Outcome, TokenOutcome};

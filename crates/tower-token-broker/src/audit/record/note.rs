@@ -36,6 +36,7 @@ enum Subject<'a> {
     KeyPublished(PublishedKey<'a>),
     Connected(Connection<'a>),
     Disconnected(Connection<'a>),
+    UpstreamRevocation(UpstreamRevocation<'a>),
     Command { name: &'static str, target: Option<&'a str>, outcome: &'static str },
     Reloaded { what: Reloaded, policy: Option<PolicyDigest>, is_applied: bool },
     Revocation(&'a RevocationChange),
@@ -103,6 +104,52 @@ pub struct Connection<'a> {
     pub grant: &'a GrantId,
     /// The scopes of the grant.
     pub scopes: &'a Scopes,
+}
+
+/// Tokens of a connection that was removed, and what their authorization server did with them.
+#[derive(Clone, Copy, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "each of these facts belongs on the record")]
+pub struct UpstreamRevocation<'a> {
+    /// The user.
+    pub user: &'a User,
+    /// The name of the upstream.
+    pub upstream: &'a str,
+    /// The name of the account there, if the user has several.
+    pub account: Option<&'a str>,
+    /// The ID of the grant that had the tokens, or of the connect that did not become one.
+    pub grant: &'a GrantId,
+    /// The outcome.
+    pub outcome: UpstreamRevocationOutcome,
+}
+
+/// The outcome of a revocation at an authorization server (RFC 7009).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UpstreamRevocationOutcome {
+    /// The authorization server revoked the tokens, or did not know them any more.
+    Revoked,
+    /// The authorization server refused to revoke them.
+    Refused,
+    /// The authorization server revokes no tokens, or not these.
+    NotSupported,
+    /// The authorization server did not respond for days.
+    GivenUp,
+}
+
+impl UpstreamRevocationOutcome {
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::Revoked, Self::Refused, Self::NotSupported, Self::GivenUp];
+
+    /// Returns the word in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Refused => "refused",
+            Self::NotSupported => "not_supported",
+            Self::GivenUp => "given_up",
+        }
+    }
 }
 
 /// The reason why a sign-in failed.
@@ -271,6 +318,11 @@ impl<'a> Note<'a> {
         Self::new(Subject::Disconnected(connection))
     }
 
+    /// Tokens of a removed connection were revoked at their authorization server, or not.
+    pub const fn upstream_revocation(revocation: UpstreamRevocation<'a>) -> Self {
+        Self::new(Subject::UpstreamRevocation(revocation))
+    }
+
     /// A command begins, on `target` if it concerns one thing; for example `users block` on a user.
     pub const fn command_begun(name: &'static str, target: Option<&'a str>) -> Self {
         Self::new(Subject::Command { name, target, outcome: "begun" })
@@ -327,6 +379,7 @@ impl<'a> Note<'a> {
             Subject::KeyPublished(_) => RecordKind::KeyPublished,
             Subject::Connected(_) => RecordKind::Connected,
             Subject::Disconnected(_) => RecordKind::Disconnected,
+            Subject::UpstreamRevocation(_) => RecordKind::UpstreamRevocation,
             Subject::Command { .. } => RecordKind::Command,
             Subject::Reloaded { .. } => RecordKind::Reloaded,
             Subject::SegmentsRemoved(_) => RecordKind::SegmentsRemoved,
@@ -388,6 +441,7 @@ impl Subject<'_> {
             Self::FamilyEnded(family) => family.write(line),
             Self::KeyPublished(key) => key.write(line),
             Self::Connected(connection) | Self::Disconnected(connection) => connection.write(line),
+            Self::UpstreamRevocation(revocation) => revocation.write(line),
             Self::Command { name, target, outcome } => {
                 line.word(Member::Command, name);
                 target.iter().for_each(|target| line.text(Member::Target, target));
@@ -452,6 +506,18 @@ impl Connection<'_> {
         }
         line.text(Member::Grant, self.grant.as_str());
         line.scopes(Member::UpstreamScopes, self.scopes);
+    }
+}
+
+impl UpstreamRevocation<'_> {
+    fn write(&self, line: &mut Line<'_>) {
+        line.user(self.user);
+        line.setting(Member::Upstream, self.upstream);
+        if let Some(account) = self.account {
+            line.text(Member::Account, account);
+        }
+        line.text(Member::Grant, self.grant.as_str());
+        line.word(Member::Outcome, self.outcome.as_str());
     }
 }
 
