@@ -4,7 +4,9 @@
 //! keys that seal client-held state. All processes that open one database share them. Tokens are
 //! sealed with a data key for each grant, which a key-encryption key wraps: see
 //! [`token_broker_store::sealing`]. Keys of token families, password hashes and signing keys are
-//! sealed in the same way; codes, cookies and client secrets are kept as keyed hashes only.
+//! sealed in the same way, and so are the contents of connects, tokens to be revoked, and the
+//! secrets of clients that the broker registered. Codes, cookies and secrets of the authority's
+//! clients are kept as keyed hashes only.
 //!
 //! # Example
 //! A grant survives a restart, and opens only with the key that sealed it.
@@ -47,6 +49,7 @@
 
 mod authority;
 mod backup;
+mod connect;
 mod database;
 mod error;
 mod file;

@@ -8,7 +8,7 @@ pub(crate) const ISSUER: usize = 1_024;
 pub(crate) const SUBJECT: usize = 1_024;
 const SERVER: usize = 255;
 const GRANT_ID: usize = 255;
-const AUTHORIZATION_SERVER: usize = 2_048;
+pub(crate) const AUTHORIZATION_SERVER: usize = 2_048;
 const GRANTED: usize = 16 * 1_024;
 const REFRESH_TOKEN: usize = 16 * 1_024;
 const ACCESS_TOKEN: usize = 64 * 1_024;
@@ -43,6 +43,9 @@ pub(crate) fn check(grant: &Grant) -> Result<(), StoreError> {
     check_key(&grant.key)?;
     text("the ID of the grant", grant.id.as_str(), GRANT_ID)?;
     text("the authorization server", &grant.authorization_server, AUTHORIZATION_SERVER)?;
+    if let Some(client_id) = &grant.client_id {
+        text("the client ID of the grant", client_id, CLIENT)?;
+    }
     let granted: usize = grant.granted.iter().map(|scope| scope.len() + 1).sum();
     length("the scopes of the grant", granted, GRANTED)?;
     if let Some(token) = &grant.refresh_token {

@@ -8,6 +8,7 @@ use tower_token_broker::principal::{GrantId, User};
 
 use crate::{
     authority::{self, SealedTable},
+    connect,
     database::{Failure, Row, Value},
     error::SqlError,
     keys,
@@ -26,6 +27,11 @@ const KEYS_IN_USE: &str = "SELECT key_id, CAST(SUM(uses) AS BIGINT) FROM (\
     GROUP BY key_id \
     UNION ALL SELECT key_id, COUNT(*) AS uses FROM accounts GROUP BY key_id \
     UNION ALL SELECT key_id, COUNT(*) AS uses FROM signing_keys GROUP BY key_id \
+    UNION ALL SELECT key_id, COUNT(*) AS uses FROM connects WHERE key_id IS NOT NULL \
+    GROUP BY key_id \
+    UNION ALL SELECT key_id, COUNT(*) AS uses FROM pending_revocations GROUP BY key_id \
+    UNION ALL SELECT key_id, COUNT(*) AS uses FROM registered_clients WHERE key_id IS NOT NULL \
+    GROUP BY key_id \
     UNION ALL SELECT key_id, COUNT(*) AS uses FROM sealing_keys GROUP BY key_id\
     ) AS counted GROUP BY key_id ORDER BY key_id";
 
@@ -64,7 +70,7 @@ pub(crate) async fn rotate(
         let before = state.rewrapped;
         state.unreadable = 0;
         rotate_grants(store, &mut state, &mut progress).await?;
-        for table in &authority::TABLES {
+        for table in authority::TABLES.iter().chain(&connect::TABLES) {
             rotate_table(store, table, &mut state, &mut progress).await?;
         }
         // Last: while it is wrapped with the old key, that key opens the store.

@@ -20,6 +20,10 @@ const STEPS: &[Step] = &[
         sqlite: include_str!("../migrations/0003-sqlite.sql"),
         postgres: include_str!("../migrations/0003-postgres.sql"),
     },
+    Step {
+        sqlite: include_str!("../migrations/0004-sqlite.sql"),
+        postgres: include_str!("../migrations/0004-postgres.sql"),
+    },
 ];
 
 struct Step {

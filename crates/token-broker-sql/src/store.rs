@@ -29,10 +29,11 @@ use crate::{
     url::StoreUrl,
 };
 
-/// A store of grants, revocations and the authority's rows in a database. Cheap to clone; clones
-/// share the connections.
+/// A store of grants, connects, revocations and the authority's rows in a database. Cheap to clone;
+/// clones share the connections.
 ///
 /// It implements [`GrantStore`](token_broker_store::GrantStore),
+/// [`ConnectStore`](token_broker_store::connect::ConnectStore),
 /// [`AuthorityStore`](token_broker_store::authority::AuthorityStore) and
 /// [`RevocationStore`](tower_token_broker::revocation::RevocationStore).
 #[derive(Clone)]

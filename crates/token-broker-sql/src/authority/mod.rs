@@ -9,7 +9,7 @@ mod clients;
 mod codes;
 mod decoys;
 mod families;
-mod sealed;
+pub(crate) mod sealed;
 mod sessions;
 mod signing_keys;
 
@@ -47,23 +47,30 @@ impl AuthorityStore for SqlStore {
 
 impl SqlStore {
     /// Authenticates the columns of a row that never change.
-    fn mac(&self, row: &SealingContext) -> [u8; 32] {
+    pub(crate) fn mac(&self, row: &SealingContext) -> [u8; 32] {
         self.lookup_key.authenticate(row)
     }
 
     /// Returns whether the columns of a row are as they were written.
-    fn is_authentic(&self, row: &SealingContext, mac: &[u8]) -> bool {
+    pub(crate) fn is_authentic(&self, row: &SealingContext, mac: &[u8]) -> bool {
         constant_time::verify_slices_are_equal(&self.mac(row), mac).is_ok()
     }
 
     /// Runs one statement that writes, and returns the rows that it returns. Two that change
     /// several rows may wait for each other: one of them is run again.
-    async fn write(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, Failure> {
+    pub(crate) async fn write(
+        &self,
+        sql: &'static str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Failure> {
         self.again_after_deadlock(|| self.database.write(sql, values)).await
     }
 
     /// Runs a step that writes, with a bound on its time, and again after a deadlock.
-    async fn again_after_deadlock<T, F>(&self, step: impl Fn() -> F) -> Result<T, Failure>
+    pub(crate) async fn again_after_deadlock<T, F>(
+        &self,
+        step: impl Fn() -> F,
+    ) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
@@ -77,7 +84,11 @@ impl SqlStore {
         }
     }
 
-    async fn read(&self, sql: &'static str, values: &[Value<'_>]) -> Result<Vec<Row>, Failure> {
+    pub(crate) async fn read(
+        &self,
+        sql: &'static str,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Row>, Failure> {
         self.within(self.database.read(sql, values)).await
     }
 }
@@ -90,7 +101,7 @@ async fn count(changes: &mut Changes, name: &'static str, by: i64) -> Result<u64
 
 /// Begins a step that changes many rows: no two of them wait for each other. The counter of the
 /// accounts is the row that is locked; it does not change.
-async fn begin_for_many(database: &Database) -> Result<Changes, Failure> {
+pub(crate) async fn begin_for_many(database: &Database) -> Result<Changes, Failure> {
     let mut changes = database.begin().await?;
     count(&mut changes, accounts::COUNTER, 0).await?;
     Ok(changes)
@@ -131,12 +142,12 @@ fn page_of<T>(
     Ok(page.unreadable(unreadable))
 }
 
-fn contended() -> StoreError {
+pub(crate) fn contended() -> StoreError {
     Failure::Unreachable("other processes changed the row each time".into()).into()
 }
 
 /// Makes the error of a row: what is unreadable in it concerns no other one.
-fn of_row(kind: &'static str, id: &str) -> impl FnOnce(Failure) -> StoreError + use<> {
+pub(crate) fn of_row(kind: &'static str, id: &str) -> impl FnOnce(Failure) -> StoreError + use<> {
     let id: Box<str> = id.into();
     move |failure| match failure {
         Failure::Unreadable => StoreError::unreadable_row(kind, &id),

@@ -29,14 +29,14 @@ pub(crate) struct SealedTable {
 }
 
 /// A value and its data key, as they are stored.
-pub(super) struct Sealed {
+pub(crate) struct Sealed {
     key: WrappedKey,
     value: Vec<u8>,
 }
 
 impl Sealed {
     /// Reads the columns `key_id`, `data_key` and the value, of which the first has this position.
-    pub(super) fn read(row: &Row, first: usize) -> Result<Option<Self>, Failure> {
+    pub(crate) fn read(row: &Row, first: usize) -> Result<Option<Self>, Failure> {
         let key_id = row.optional_text(first)?;
         let columns = (key_id, row.optional_bytes(first + 1)?, row.optional_bytes(first + 2)?);
         match columns {
@@ -49,7 +49,7 @@ impl Sealed {
     }
 
     /// Returns the values of the columns `key_id`, `data_key` and the value.
-    pub(super) fn values(&self) -> [Value<'_>; 3] {
+    pub(crate) fn values(&self) -> [Value<'_>; 3] {
         [
             Value::Text(self.key.key_id.as_str()),
             Value::Bytes(&self.key.bytes),
@@ -60,7 +60,7 @@ impl Sealed {
 
 impl SqlStore {
     /// Seals a value for its row, with a new data key.
-    pub(super) async fn seal(
+    pub(crate) async fn seal(
         &self,
         row: &SealingContext,
         value: &Secret,
@@ -74,7 +74,7 @@ impl SqlStore {
     }
 
     /// Opens a value of a row. What does not open is unreadable.
-    pub(super) async fn open_sealed(
+    pub(crate) async fn open_sealed(
         &self,
         row: &SealingContext,
         sealed: &Sealed,

@@ -18,8 +18,9 @@ use crate::{
 const LIST: &str = "SELECT id, issuer, subject, server, account, authorization_server, granted, \
     state, version, open_attempts, failures, retry_at, refused_since, refused_steady_since, \
     refused_last, access_expires_at, \
-    CASE WHEN refresh_token IS NULL THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END \
-    FROM grants WHERE (CAST($1 AS TEXT) IS NULL OR (issuer = $1 AND subject = $2)) \
+    CASE WHEN refresh_token IS NULL THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END, \
+    client_id, connected_at FROM grants \
+    WHERE (CAST($1 AS TEXT) IS NULL OR (issuer = $1 AND subject = $2)) \
     AND (CAST($3 AS TEXT) IS NULL OR server = $3) AND (CAST($4 AS TEXT) IS NULL OR id > $4) \
     ORDER BY id LIMIT $5";
 
@@ -77,5 +78,7 @@ fn summary(row: &Row, id: GrantId) -> Result<GrantSummary, Failure> {
     summary.refused = refused(row, 12)?;
     summary.access_expires_at = time(row, 15)?;
     summary.has_refresh_token = row.int(16)? != 0;
+    summary.client_id = row.optional_text(17)?.map(Into::into);
+    summary.connected_at = time(row, 18)?;
     Ok(summary)
 }

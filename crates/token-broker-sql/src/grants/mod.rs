@@ -5,6 +5,7 @@
 //! a key is unwrapped, and one single-row statement decides.
 
 mod access_tokens;
+mod joint;
 mod list;
 mod row;
 mod sealed;
@@ -15,8 +16,11 @@ use token_broker_store::{
     LeaseOutcome, LeaseRequest, Renewal, StoreError,
 };
 
-pub(crate) use self::list::find;
 use self::row::{Columns, GrantRow};
+pub(crate) use self::{
+    joint::{OpenedGrant, PreparedPut, write_put, write_revoked},
+    list::find,
+};
 use crate::{
     database::{Failure, Value},
     limits,
@@ -98,9 +102,7 @@ impl SqlStore {
     /// Writes all columns of a row that exists.
     async fn replace(&self, row: &GrantRow) -> Outcome<bool> {
         let columns = Columns::of(row);
-        let mut values = row::key_values(&row.grant.key).to_vec();
-        values.extend(columns.state());
-        values.extend(columns.content());
+        let mut values = columns.all();
         values.extend([new_stamp(), Value::Int(row.stamp)]);
         match self.within(self.database.write(row::REPLACE, &values)).await {
             Ok(rows) => Ok(!rows.is_empty()),
@@ -112,9 +114,7 @@ impl SqlStore {
 
     async fn insert(&self, row: &GrantRow) -> Outcome<bool> {
         let columns = Columns::of(row);
-        let mut values = row::key_values(&row.grant.key).to_vec();
-        values.extend(columns.state());
-        values.extend(columns.content());
+        let mut values = columns.all();
         values.push(new_stamp());
         match self.within(self.database.write(row::INSERT, &values)).await {
             Ok(rows) => Ok(!rows.is_empty()),
@@ -145,33 +145,14 @@ impl SqlStore {
 
     async fn put_row(&self, grant: Grant) -> Outcome<Grant> {
         for _ in 0..ATTEMPTS {
-            let id = [Value::Text(grant.id.as_str())];
-            let owners = self.within(self.database.read(row::OWNER, &id)).await?;
-            for owner in &owners {
-                if !row::is_of(owner, &grant.key)? {
-                    return Err(StoreError::IdTaken { id: grant.id });
-                }
-            }
-            let replaced = self.row(&grant.key).await?;
-            let mut grant = grant.clone();
-            let (mut fence, mut stamp) = (0, 0);
-            if let Some(replaced) = &replaced {
-                grant.version = grant.version.max(replaced.grant.version.saturating_add(1));
-                fence = replaced.fence.saturating_add(1);
-                stamp = replaced.stamp;
-            }
-            for token in &mut grant.access {
-                token.version = grant.version;
-            }
-            let mut row = GrantRow::new(grant, fence, stamp);
-            self.seal_tokens(&mut row).await?;
-            let written = if replaced.is_some() {
-                self.replace(&row).await?
+            let put = self.prepare_put(grant.clone()).await?;
+            let written = if put.replaces {
+                self.replace(&put.row).await?
             } else {
-                self.insert(&row).await?
+                self.insert(&put.row).await?
             };
             if written {
-                return Ok(row.grant);
+                return Ok(put.into_grant());
             }
         }
         Err(contended())
@@ -264,10 +245,7 @@ impl GrantStore for SqlStore {
                 if row.grant.state == GrantState::Revoked {
                     return Ok(Write::Nothing(true));
                 }
-                row.grant.version = row.grant.version.saturating_add(1);
-                row.grant.state = GrantState::Revoked;
-                row.leased_until = None;
-                row.erase();
+                row.revoke();
                 Ok(Write::All(true))
             };
             store.change(&grant, revoke).await

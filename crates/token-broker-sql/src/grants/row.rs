@@ -13,8 +13,9 @@ use crate::database::{Failure, Row, Value};
 
 pub(super) const LOAD: &str = "SELECT id, authorization_server, granted, state, version, \
     open_attempts, failures, retry_at, refused_since, refused_steady_since, refused_last, fence, \
-    leased_until, access_expires_at, key_id, data_key, refresh_token, access_tokens, stamp \
-    FROM grants WHERE issuer = $1 AND subject = $2 AND server = $3 AND account = $4";
+    leased_until, access_expires_at, key_id, data_key, refresh_token, access_tokens, stamp, \
+    client_id, connected_at FROM grants \
+    WHERE issuer = $1 AND subject = $2 AND server = $3 AND account = $4";
 pub(super) const OWNER: &str = "SELECT issuer, subject, server, account FROM grants WHERE id = $1";
 pub(super) const WRITE_STATE: &str = "UPDATE grants SET state = $1, version = $2, \
     open_attempts = $3, failures = $4, retry_at = $5, refused_since = $6, \
@@ -24,15 +25,16 @@ pub(super) const REPLACE: &str = "UPDATE grants SET state = $5, version = $6, \
     open_attempts = $7, failures = $8, retry_at = $9, refused_since = $10, \
     refused_steady_since = $11, refused_last = $12, fence = $13, leased_until = $14, id = $15, \
     authorization_server = $16, granted = $17, access_expires_at = $18, key_id = $19, \
-    data_key = $20, refresh_token = $21, access_tokens = $22, stamp = $23 \
-    WHERE issuer = $1 AND subject = $2 AND server = $3 AND account = $4 AND stamp = $24 \
+    data_key = $20, refresh_token = $21, access_tokens = $22, client_id = $23, \
+    connected_at = $24, stamp = $25 \
+    WHERE issuer = $1 AND subject = $2 AND server = $3 AND account = $4 AND stamp = $26 \
     RETURNING 1";
 pub(super) const INSERT: &str = "INSERT INTO grants (issuer, subject, server, account, state, \
     version, open_attempts, failures, retry_at, refused_since, refused_steady_since, \
     refused_last, fence, leased_until, id, authorization_server, granted, access_expires_at, \
-    key_id, data_key, refresh_token, access_tokens, stamp) \
+    key_id, data_key, refresh_token, access_tokens, client_id, connected_at, stamp) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-    $20, $21, $22, $23) ON CONFLICT DO NOTHING RETURNING 1";
+    $20, $21, $22, $23, $24, $25) ON CONFLICT DO NOTHING RETURNING 1";
 pub(super) const DELETE: &str = "DELETE FROM grants WHERE id = $1 AND stamp = $2 RETURNING 1";
 
 /// A row. Its tokens are sealed, and those of `grant` are empty until they are opened.
@@ -78,6 +80,8 @@ impl GrantRow {
         grant.open_attempts = count(row, 5)?;
         grant.backoff = Backoff::new(count(row, 6)?, time(row, 7)?);
         grant.refused = refused(row, 8)?;
+        grant.client_id = row.optional_text(19)?.map(Into::into);
+        grant.connected_at = time(row, 20)?;
         let data_key = match (row.optional_text(14)?, row.optional_bytes(15)?) {
             (Some(key_id), Some(bytes)) => Some(WrappedKey::new(KeyId::new(&key_id), bytes)),
             (None, None) => None,
@@ -93,6 +97,14 @@ impl GrantRow {
             access_tokens: row.optional_bytes(17)?,
             stamp: row.int(18)?,
         })
+    }
+
+    /// Makes the grant a revoked one.
+    pub(super) fn revoke(&mut self) {
+        self.grant.version = self.grant.version.saturating_add(1);
+        self.grant.state = GrantState::Revoked;
+        self.leased_until = None;
+        self.erase();
     }
 
     /// Erases the tokens and their key.
@@ -136,7 +148,15 @@ impl<'a> Columns<'a> {
         ]
     }
 
-    pub(super) fn content(&self) -> [Value<'_>; 8] {
+    /// All but the stamp, the key first.
+    pub(super) fn all(&self) -> Vec<Value<'_>> {
+        let mut values = key_values(&self.row.grant.key).to_vec();
+        values.extend(self.state());
+        values.extend(self.content());
+        values
+    }
+
+    fn content(&self) -> [Value<'_>; 10] {
         let row = self.row;
         [
             Value::Text(row.grant.id.as_str()),
@@ -147,6 +167,8 @@ impl<'a> Columns<'a> {
             Value::OptionalBytes(row.data_key.as_ref().map(|key| key.bytes.as_slice())),
             Value::OptionalBytes(row.refresh_token.as_deref()),
             Value::OptionalBytes(row.access_tokens.as_deref()),
+            Value::OptionalText(row.grant.client_id.as_deref()),
+            millis(row.grant.connected_at),
         ]
     }
 }

@@ -100,7 +100,7 @@ fn failed(row: &GrantRow, error: &KeyWrapError) -> StoreError {
 /// The associated data of a column. It includes what decides where the tokens are sent.
 fn context(row: &GrantRow, column: &str, version: u64) -> SealingContext {
     let grant = &row.grant;
-    SealingContext::new("grant")
+    let context = SealingContext::new("grant")
         .text(grant.key.user.issuer())
         .text(grant.key.user.subject())
         .text(&grant.key.server)
@@ -109,5 +109,14 @@ fn context(row: &GrantRow, column: &str, version: u64) -> SealingContext {
         .text(&grant.authorization_server)
         .text(&grant.granted.to_string())
         .text(column)
-        .number(version)
+        .number(version);
+    // At the end, so that the tokens of grants that have none of these still open.
+    let context = match &grant.client_id {
+        Some(client_id) => context.text("client_id").text(client_id),
+        None => context,
+    };
+    match grant.connected_at {
+        Some(at) => context.text("connected_at").number(at.unix_millis()),
+        None => context,
+    }
 }

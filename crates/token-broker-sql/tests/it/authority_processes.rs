@@ -252,8 +252,15 @@ async fn a_store_of_the_second_version_gets_the_new_tables() {
             "accounts",
             "first_account_link",
             "signing_keys",
+            "connects",
+            "pending_revocations",
+            "registered_clients",
+            "connection_uses",
         ] {
             place.run(&format!("DROP TABLE {table}"));
+        }
+        for column in ["client_id", "connected_at"] {
+            place.run(&format!("ALTER TABLE grants DROP COLUMN {column}"));
         }
         place.run("DELETE FROM sealing_keys WHERE purpose = 'lookup'");
         place.run("UPDATE token_broker_schema SET version = 2");
@@ -262,6 +269,6 @@ async fn a_store_of_the_second_version_gets_the_new_tables() {
         assert!(store.load(&key("alice")).await.unwrap().is_some());
         fill(&store, "alice").await;
         store.close().await;
-        assert_eq!(place.run("SELECT version FROM token_broker_schema"), "3");
+        assert_eq!(place.run("SELECT version FROM token_broker_schema"), "4");
     }
 }

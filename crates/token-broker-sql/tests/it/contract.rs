@@ -92,9 +92,9 @@ mod held {
     }
 }
 
-/// The authority's traits, passed on to the store that is held.
-mod held_authority {
-    use token_broker_store::{StoreError, authority::*};
+/// The traits of the authority and of connects, passed on to the store that is held.
+mod held_rows {
+    use token_broker_store::{Grant, GrantRef, StoreError, authority::*, connect::*};
     use tower_token_broker::{clock::Timestamp, principal::User};
 
     use super::held::Held;
@@ -161,6 +161,26 @@ mod held_authority {
             fn disable_account(subject: &str) -> Option<LocalAccount>;
             fn accounts(page: &PageRequest) -> Page<LocalAccount>;
         }
+        ConnectStore {
+            fn put_connect(state: &LookupHash, connect: &PendingConnect) -> ();
+            fn claim_connect(state: &LookupHash, session: &SessionId, now: Timestamp)
+                -> Option<PendingConnect>;
+            fn finish_connect(connect: &ConnectId, grant: Grant) -> Option<Grant>;
+            fn drop_connect(connect: &ConnectId) -> bool;
+            fn end_connects(user: &User, server: Option<&str>) -> u64;
+            fn remove_connects(before: Timestamp, limit: usize) -> usize;
+            fn disconnect(grant: &GrantRef, revocation: &RevocationId, now: Timestamp) -> bool;
+            fn put_revocation(revocation: &PendingRevocation) -> ();
+            fn claim_revocation(now: Timestamp, until: Timestamp) -> Option<PendingRevocation>;
+            fn postpone_revocation(revocation: &RevocationId, retry_at: Timestamp) -> bool;
+            fn finish_revocation(revocation: &RevocationId) -> bool;
+            fn put_registered_client(client: &RegisteredClient) -> ();
+            fn newest_registered_client(issuer: &str, redirect_uri: &str)
+                -> Option<RegisteredClient>;
+            fn registered_client(issuer: &str, client_id: &str) -> Option<RegisteredClient>;
+            fn mark_connection_used(used: &ConnectionUse) -> ();
+            fn connection_uses(user: &User) -> Vec<ConnectionUse>;
+        }
         SigningKeyStore {
             fn signing_keys() -> SigningKeySet;
             fn add_signing_key(request: &AddSigningKey) -> bool;
@@ -172,6 +192,7 @@ mod held_authority {
 mod sqlite_file {
     use super::held::file;
     token_broker_store::authority_store_contract!(file);
+    token_broker_store::connect_store_contract!(file);
     token_broker_store::grant_store_contract!(file);
     token_broker_store::revocation_store_contract!(file);
 }
@@ -179,6 +200,7 @@ mod sqlite_file {
 mod sqlite_memory {
     use super::held::memory;
     token_broker_store::authority_store_contract!(memory);
+    token_broker_store::connect_store_contract!(memory);
     token_broker_store::grant_store_contract!(memory);
     token_broker_store::revocation_store_contract!(memory);
 }
@@ -186,6 +208,7 @@ mod sqlite_memory {
 mod postgres {
     use super::held::postgres;
     token_broker_store::authority_store_contract!(postgres);
+    token_broker_store::connect_store_contract!(postgres);
     token_broker_store::grant_store_contract!(postgres);
     token_broker_store::revocation_store_contract!(postgres);
 }

@@ -11,6 +11,8 @@ mod authority_processes;
 mod authority_rotation;
 mod authority_support;
 mod backup;
+mod connects;
+mod connects_at_rest;
 mod contract;
 mod hostile_text;
 mod opening;

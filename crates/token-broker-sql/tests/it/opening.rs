@@ -108,6 +108,10 @@ async fn a_store_of_the_first_version_is_extended_and_keeps_its_grants() {
              DROP TABLE authority_counters; DROP TABLE clients; \
              DROP TABLE codes; DROP TABLE families; DROP TABLE sessions; DROP TABLE accounts; \
              DROP TABLE first_account_link; DROP TABLE signing_keys; \
+             DROP TABLE connects; DROP TABLE pending_revocations; \
+             DROP TABLE registered_clients; DROP TABLE connection_uses; \
+             ALTER TABLE grants DROP COLUMN client_id; \
+             ALTER TABLE grants DROP COLUMN connected_at; \
              DELETE FROM sealing_keys WHERE purpose = 'lookup'; \
              UPDATE token_broker_schema SET version = 1",
         );

@@ -52,7 +52,7 @@ mod client;
 mod code;
 mod family;
 mod id;
-mod limits;
+pub(crate) mod limits;
 mod lookup;
 mod memory;
 mod page;

@@ -35,6 +35,7 @@
 //!
 //! # Use
 //! [`grant_store_contract!`](crate::grant_store_contract),
+//! [`connect_store_contract!`](crate::connect_store_contract),
 //! [`authority_store_contract!`](crate::authority_store_contract) and
 //! [`revocation_store_contract!`](crate::revocation_store_contract) create one test for each law.
 //! Their argument is an async function that creates an empty store. The tests need `tokio` with the
@@ -83,6 +84,7 @@ macro_rules! ensure_eq {
 }
 
 pub mod authority;
+pub mod connects;
 pub mod grants;
 pub mod revocations;
 
@@ -96,7 +98,7 @@ pub enum ContractError {
         /// The difference from what the law requires.
         how: Box<str>,
     },
-    /// The store of grants or of the authority failed where the law requires success.
+    /// The store of grants, of connects or of the authority failed where the law requires success.
     #[error("the store failed: {0}")]
     Grants(#[from] StoreError),
     /// The store of revocations failed where the law requires success.
@@ -163,6 +165,57 @@ macro_rules! grant_store_contract {
                 list_compares_octet_by_octet,
                 list_summarizes_without_secrets,
                 list_is_not_disturbed_by_other_changes,
+                a_grant_keeps_its_client_and_time,
+            ]
+        );
+    };
+}
+
+/// Creates one test for each law of a [`ConnectStore`](crate::connect::ConnectStore). The argument
+/// is an async function without parameters that returns an empty store.
+#[macro_export]
+macro_rules! connect_store_contract {
+    ($make:path) => {
+        $crate::__contract_tests!(
+            connects,
+            $make,
+            [
+                a_connect_keeps_every_field,
+                hostile_connects_are_refused,
+                a_state_and_an_id_are_taken_once,
+                a_connect_is_claimed_once,
+                concurrent_claims_yield_one,
+                a_connect_belongs_to_its_session,
+                an_expired_connect_is_not_claimed,
+                a_dropped_connect_is_gone,
+                connects_are_ended_by_user_and_server,
+                expired_connects_are_removed_in_pages,
+                finish_stores_the_grant_once,
+                only_a_claimed_connect_is_finished,
+                finish_of_another_key_changes_nothing,
+                finish_replaces_as_put_does,
+                finish_with_a_taken_id_changes_nothing,
+                an_ended_connect_is_not_finished,
+                disconnect_keeps_the_tokens_to_be_revoked,
+                disconnect_again_changes_nothing,
+                disconnect_without_tokens_leaves_no_revocation,
+                disconnect_finds_a_grant_by_key_and_id,
+                disconnect_ends_the_connects_of_its_key,
+                disconnect_with_a_taken_id_changes_nothing,
+                concurrent_finish_and_disconnect_leave_no_token,
+                concurrent_refresh_and_disconnect_leave_no_token,
+                a_revocation_keeps_every_field,
+                hostile_revocations_are_refused,
+                a_revocation_is_claimed_when_it_is_due,
+                concurrent_claims_of_a_revocation_yield_one,
+                a_finished_revocation_is_gone,
+                a_registered_client_keeps_every_field,
+                hostile_registered_clients_are_refused,
+                the_first_registered_client_is_kept,
+                the_newest_registered_client_is_found,
+                the_last_use_of_a_connection_rises,
+                uses_are_listed_by_user,
+                hostile_uses_are_refused,
             ]
         );
     };

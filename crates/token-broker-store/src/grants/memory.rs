@@ -2,15 +2,17 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tower_token_broker::{clock::Timestamp, principal::GrantId};
 
 use super::{
     Attempt, Grant, GrantFilter, GrantKey, GrantPage, GrantRef, GrantState, GrantStore, Lease,
     LeaseOutcome, LeaseRequest, Renewal, StoreError,
 };
+use crate::connect::ConnectRows;
 
-/// Grants in the memory of one process, for tests and embedders. Clones share them.
+/// Grants, and the connects that become grants, in the memory of one process, for tests and
+/// embedders. Clones share them.
 ///
 /// # Example
 /// ```
@@ -32,16 +34,18 @@ pub struct MemoryGrants {
 }
 
 #[derive(Debug, Default)]
-struct Rows {
+pub(crate) struct Rows {
     /// The only way to a grant.
     by_key: HashMap<GrantKey, Row>,
     /// The key to which each ID belongs, so that no other takes it.
     ids: HashMap<GrantId, GrantKey>,
+    /// Under the same lock, so that a step changes both.
+    pub(crate) connects: ConnectRows,
 }
 
 #[derive(Debug)]
-struct Row {
-    grant: Grant,
+pub(crate) struct Row {
+    pub(crate) grant: Grant,
     fence: u64,
     leased_until: Option<Timestamp>,
 }
@@ -65,10 +69,13 @@ impl MemoryGrants {
         self.rows.lock().by_key.get(key).map(|row| row.grant.clone())
     }
 
-    // G404: found by the whole key, and only if it has this ID.
+    /// Locks the rows for one step.
+    pub(crate) fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock()
+    }
+
     fn with_row<T>(&self, grant: &GrantRef, change: impl FnOnce(Option<&mut Row>) -> T) -> T {
-        let mut rows = self.rows.lock();
-        change(rows.by_key.get_mut(&grant.key).filter(|row| row.grant.id == grant.id))
+        change(self.rows.lock().find(grant))
     }
 
     /// Changes a row, if this is the last lease of its current version.
@@ -86,7 +93,12 @@ impl MemoryGrants {
 }
 
 impl Rows {
-    fn put(&mut self, mut grant: Grant) -> Result<Grant, StoreError> {
+    // G404: found by the whole key, and only if it has this ID.
+    pub(crate) fn find(&mut self, grant: &GrantRef) -> Option<&mut Row> {
+        self.by_key.get_mut(&grant.key).filter(|row| row.grant.id == grant.id)
+    }
+
+    pub(crate) fn put(&mut self, mut grant: Grant) -> Result<Grant, StoreError> {
         if self.ids.get(&grant.id).is_some_and(|key| *key != grant.key) {
             return Err(StoreError::IdTaken { id: grant.id });
         }
@@ -106,6 +118,19 @@ impl Rows {
     }
 }
 
+impl Row {
+    /// Erases the tokens and ends the lease, unless the grant is revoked already.
+    pub(crate) fn revoke(&mut self) {
+        if self.grant.state != GrantState::Revoked {
+            self.grant.version = self.grant.version.saturating_add(1);
+            self.grant.state = GrantState::Revoked;
+            self.grant.refresh_token = None;
+            self.grant.access.clear();
+            self.leased_until = None;
+        }
+    }
+}
+
 impl GrantStore for MemoryGrants {
     async fn load(&self, key: &GrantKey) -> Result<Option<Grant>, StoreError> {
         Ok(self.get(key))
@@ -122,13 +147,7 @@ impl GrantStore for MemoryGrants {
     async fn revoke(&self, grant: &GrantRef) -> Result<bool, StoreError> {
         Ok(self.with_row(grant, |row| {
             let Some(row) = row else { return false };
-            if row.grant.state != GrantState::Revoked {
-                row.grant.version = row.grant.version.saturating_add(1);
-                row.grant.state = GrantState::Revoked;
-                row.grant.refresh_token = None;
-                row.grant.access.clear();
-                row.leased_until = None;
-            }
+            row.revoke();
             true
         }))
     }

@@ -14,6 +14,7 @@ use tower_token_broker::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     LosesBackoff,
+    LosesClient,
     FindsByPrefix,
     PutKeepsVersion,
     PutKeepsLease,
@@ -121,6 +122,7 @@ noticed! {
     list_compares_octet_by_octet: ListFoldsCase,
     list_summarizes_without_secrets: ListOfOldState,
     list_is_not_disturbed_by_other_changes: ListCountsOffsets,
+    a_grant_keeps_its_client_and_time: LosesClient,
 }
 
 /// Grants in memory with one fault. What a fault does goes through the store in memory, as far as
@@ -208,6 +210,9 @@ impl GrantStore for Faulty {
         let mut found = self.grants.load(&self.key(key)).await?;
         if let Some(grant) = found.as_mut().filter(|_| self.has(Fault::LosesBackoff)) {
             grant.backoff = Backoff::default();
+        }
+        if let Some(grant) = found.as_mut().filter(|_| self.has(Fault::LosesClient)) {
+            grant.client_id = None;
         }
         if self.has(Fault::FindsByPrefix) && found.is_none() {
             let put = self.put.lock();

@@ -3,6 +3,7 @@
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "each method has only some of the faults")]
 mod faulty_authority;
+mod faulty_connects;
 #[expect(clippy::wildcard_enum_match_arm, reason = "each method has only some of the faults")]
 mod faulty_grants;
 #[expect(clippy::wildcard_enum_match_arm, reason = "each method has only some of the faults")]

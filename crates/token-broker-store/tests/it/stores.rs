@@ -7,6 +7,7 @@ mod memory_grants {
         MemoryGrants::new()
     }
 
+    token_broker_store::connect_store_contract!(make);
     token_broker_store::grant_store_contract!(make);
 }
 

@@ -35,7 +35,7 @@ use crate::{
 const ISSUER: &str = "https://broker.example.com";
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// Texts that a driver, a statement or a comparison may misread.
-const HOSTILE: [&str; 8] =
+pub(super) const HOSTILE: [&str; 8] =
     ["'; DROP TABLE x; --", "$1", "?1", "%", "\\", "\u{10ffff}", "a\u{308}\u{202e}b", ""];
 /// In the order of octets, which is not that of most languages.
 const SORTED: [&str; 9] = ["-", "1", "10", "2", "A", "_", "a", "aa", "\u{e4}"];
@@ -131,7 +131,7 @@ async fn expect_same_family<S: AuthorityStore>(
 }
 
 /// Runs steps that begin at the same time, and returns their outcomes.
-async fn at_once<S, T, F>(
+pub(super) async fn at_once<S, T, F>(
     store: &Arc<S>,
     count: usize,
     step: impl Fn(Arc<S>, usize) -> F,
@@ -158,7 +158,7 @@ where
 }
 
 /// Fails unless a step is refused because of a field.
-fn expect_invalid<T: Debug>(outcome: &Result<T, StoreError>, what: &str) -> Law {
+pub(super) fn expect_invalid<T: Debug>(outcome: &Result<T, StoreError>, what: &str) -> Law {
     ensure!(
         matches!(outcome, Err(StoreError::Invalid { .. })),
         "{what} is {outcome:?}, expected Invalid"
@@ -167,7 +167,7 @@ fn expect_invalid<T: Debug>(outcome: &Result<T, StoreError>, what: &str) -> Law 
 }
 
 /// Fails unless a step is refused because an ID is taken.
-fn expect_exists<T: Debug>(outcome: &Result<T, StoreError>, what: &str) -> Law {
+pub(super) fn expect_exists<T: Debug>(outcome: &Result<T, StoreError>, what: &str) -> Law {
     ensure!(
         matches!(outcome, Err(StoreError::Exists { .. })),
         "{what} is {outcome:?}, expected Exists"

@@ -6,10 +6,12 @@ use tokio::sync::Barrier;
 use tower_token_broker::tasks::Tasks;
 
 use super::{
-    Law, TERM, acquire, acquire_later, existing, expect_stored, grant, now, of_alice, request,
+    Law, TERM, acquire, acquire_later, existing, expect_same, expect_stored, grant, now, of_alice,
+    request, secret,
 };
 use crate::{
-    GrantStore, Lease, LeaseOutcome, LeaseRequest, Renewal, StoreError, contract::ContractError,
+    Attempt, AttemptOutcome, Backoff, GrantFilter, GrantStore, Lease, LeaseOutcome, LeaseRequest,
+    Renewal, StoreError, contract::ContractError,
 };
 
 /// While a lease is valid, other callers learn until when it is held.
@@ -162,5 +164,36 @@ pub async fn the_version_guards_mark_attempt<S: GrantStore>(store: S) -> Law {
 async fn expect_overtaken<S: GrantStore>(store: &S, lease: &Lease) -> Law {
     let marked = store.mark_attempt(lease).await;
     ensure_eq!(marked, Err(StoreError::overtaken(lease)), "mark_attempt with {lease:?}");
+    Ok(())
+}
+
+/// The client and the time of connection stay with a grant, whatever changes its tokens.
+///
+/// # Errors
+/// [`ContractError`]
+pub async fn a_grant_keeps_its_client_and_time<S: GrantStore>(store: S) -> Law {
+    let with =
+        grant("g1").client_id("https://broker.example.com/client#\u{e4}").connected_at(now());
+    let replaced = grant("g2").connected_at(now().plus(TERM));
+    for put in [with, grant("g3").client_id(""), replaced, grant("g4")] {
+        let mut expected = store.put(put.clone()).await?;
+        ensure_eq!(expected.client_id, put.client_id, "the client of {:?}", put.id);
+        ensure_eq!(expected.connected_at, put.connected_at, "the time of {:?}", put.id);
+        expect_stored(&store, &expected).await?;
+        let listed = store.list(&GrantFilter::all()).await?.grants;
+        ensure_eq!(listed, vec![expected.to_summary()], "the list");
+        let lease = acquire(&store, &request(&expected)).await?;
+        let attempt = Attempt::new(AttemptOutcome::NotSent, Backoff::default());
+        store.release(&lease, &attempt).await?;
+        expect_stored(&store, &expected).await?;
+        let lease = acquire(&store, &request(&expected)).await?;
+        let renewal = Renewal::new(Some(secret("rotated")), None);
+        let Some(completed) = store.complete(&lease, &renewal).await? else {
+            return Err(ContractError::Broken { how: "the lease is not the last one".into() });
+        };
+        renewal.apply(&mut expected);
+        expect_same(&completed, &expected)?;
+        expect_stored(&store, &expected).await?;
+    }
     Ok(())
 }

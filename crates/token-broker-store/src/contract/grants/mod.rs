@@ -25,41 +25,41 @@ const ISSUER: &str = "https://broker.example.com";
 const TERM: Duration = Duration::from_secs(20);
 
 /// The result of a law.
-type Law = Result<(), ContractError>;
+pub(super) type Law = Result<(), ContractError>;
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     // Milliseconds that are no whole second.
     Timestamp::from_unix_millis(1_800_000_000_123)
 }
 
-fn user(subject: &str) -> User {
+pub(super) fn user(subject: &str) -> User {
     User::new(ISSUER, subject)
 }
 
-fn key(subject: &str, server: &str) -> GrantKey {
+pub(super) fn key(subject: &str, server: &str) -> GrantKey {
     GrantKey::new(user(subject), server, Account::default_account())
 }
 
-fn secret(text: &str) -> Secret {
+pub(super) fn secret(text: &str) -> Secret {
     Secret::from_text(text.to_owned())
 }
 
-fn scopes(text: &str) -> Scopes {
+pub(super) fn scopes(text: &str) -> Scopes {
     Scopes::parse(text).unwrap_or_else(|_| Scopes::none())
 }
 
-fn access_token(text: &str, requested: &str, age: Duration) -> AccessToken {
+pub(super) fn access_token(text: &str, requested: &str, age: Duration) -> AccessToken {
     let obtained_at = now().minus(age);
     let expires_at = obtained_at.plus(Duration::from_secs(3_600));
     AccessToken::new(secret(text), scopes(requested), obtained_at, expires_at)
 }
 
 /// A grant of alice at the server `crm`, with a refresh token and one access token.
-fn grant(id: &str) -> Grant {
+pub(super) fn grant(id: &str) -> Grant {
     grant_for(id, key("alice", "crm"))
 }
 
-fn grant_for(id: &str, key: GrantKey) -> Grant {
+pub(super) fn grant_for(id: &str, key: GrantKey) -> Grant {
     Grant::new(GrantId::new(id), key, "https://login.crm.example")
         .granted(scopes("crm:read crm:write"))
         .refresh_token(secret(&format!("refresh {id}")))
@@ -71,12 +71,15 @@ fn backoff() -> Backoff {
     Backoff::new(3, Some(now().plus(Duration::from_millis(60_007))))
 }
 
-fn request(grant: &Grant) -> LeaseRequest {
+pub(super) fn request(grant: &Grant) -> LeaseRequest {
     LeaseRequest::new(grant, now(), now().plus(TERM))
 }
 
 /// Takes the lease, which must be free.
-async fn acquire<S: GrantStore>(store: &S, request: &LeaseRequest) -> Result<Lease, ContractError> {
+pub(super) async fn acquire<S: GrantStore>(
+    store: &S,
+    request: &LeaseRequest,
+) -> Result<Lease, ContractError> {
     match store.lease(request).await? {
         LeaseOutcome::Acquired(lease) => Ok(lease),
         other @ (LeaseOutcome::Held(_) | LeaseOutcome::Stale) => {
@@ -93,7 +96,10 @@ async fn acquire_later<S: GrantStore>(store: &S, grant: &Grant) -> Result<Lease,
 }
 
 /// Loads a grant, which must exist.
-async fn existing<S: GrantStore>(store: &S, grant: &GrantRef) -> Result<Grant, ContractError> {
+pub(super) async fn existing<S: GrantStore>(
+    store: &S,
+    grant: &GrantRef,
+) -> Result<Grant, ContractError> {
     let Some(found) = store.load(&grant.key).await? else {
         let how = format!("no grant is found by the key {:?}", grant.key).into();
         return Err(ContractError::Broken { how });
@@ -108,12 +114,12 @@ fn of_alice(id: &str) -> GrantRef {
 }
 
 /// Fails if the store has another grant than this one under its key.
-async fn expect_stored<S: GrantStore>(store: &S, expected: &Grant) -> Law {
+pub(super) async fn expect_stored<S: GrantStore>(store: &S, expected: &Grant) -> Law {
     expect_same(&existing(store, &expected.to_ref()).await?, expected)
 }
 
 /// Fails if two grants differ. Access tokens may be in any order.
-fn expect_same(actual: &Grant, expected: &Grant) -> Law {
+pub(super) fn expect_same(actual: &Grant, expected: &Grant) -> Law {
     // Summaries have all fields but the tokens.
     ensure_eq!(actual.to_summary(), expected.to_summary(), "the grant");
     let secrets = actual.refresh_token.iter().zip(&expected.refresh_token);
