@@ -47,6 +47,7 @@
 mod authorization_server;
 mod cache_key;
 mod client_credentials;
+mod connect;
 mod connect_url;
 mod lifetime;
 mod on_demand;
@@ -66,6 +67,7 @@ mod user_secrets;
 
 pub use authorization_server::{AuthorizationServer, ClientAuthentication};
 pub use client_credentials::ClientCredentials;
+pub use connect::{ConnectServer, Connector, ReservedParameter, ResourceParameter};
 pub use short_secret::ShortSecretError;
 pub use signing::{SignError, SignJwt};
 pub use static_secret::StaticSecret;

@@ -59,7 +59,7 @@ impl ClientAuthentication {
         self
     }
 
-    pub(super) fn client_id(&self) -> &str {
+    pub(crate) fn client_id(&self) -> &str {
         &self.client_id
     }
 

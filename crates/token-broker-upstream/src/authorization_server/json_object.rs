@@ -10,14 +10,14 @@
 use zeroize::Zeroizing;
 
 /// One complete JSON object.
-pub(super) struct JsonObject<'a>(Vec<Pair<'a>>);
+pub(crate) struct JsonObject<'a>(Vec<Pair<'a>>);
 
 /// A name, if it is text, and its value as it is written.
 type Pair<'a> = (Option<Zeroizing<String>>, &'a [u8]);
 
 /// The reason why a body is not one complete JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NotAnObject {
+pub(crate) enum NotAnObject {
     /// No text at all.
     Empty,
     /// An object that is truncated or malformed, or that other text follows.
@@ -28,7 +28,7 @@ pub(super) enum NotAnObject {
 
 /// The value of a member. A copy of a text is zeroized on drop.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Member<'a> {
+pub(crate) enum Member<'a> {
     Null,
     Bool(bool),
     /// As it is written.
@@ -46,7 +46,7 @@ impl<'a> JsonObject<'a> {
     ///
     /// # Errors
     /// [`NotAnObject`]
-    pub(super) fn read(body: &'a [u8]) -> Result<Self, NotAnObject> {
+    pub(crate) fn read(body: &'a [u8]) -> Result<Self, NotAnObject> {
         let mut text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         while let Some(before) = text.strip_suffix(b"\0") {
             text = before;
@@ -85,7 +85,7 @@ impl<'a> JsonObject<'a> {
     }
 
     /// Returns the values of all members with this name, in order.
-    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = Member<'a>> {
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = Member<'a>> {
         let named = move |(found, _): &&Pair<'a>| {
             found.as_ref().is_some_and(|found| found.as_str() == name)
         };
@@ -94,12 +94,12 @@ impl<'a> JsonObject<'a> {
 
     /// Returns the values of all members with this name that are not empty: neither `null` nor an
     /// empty text, array or object.
-    pub(super) fn present(&self, name: &str) -> impl Iterator<Item = Member<'a>> {
+    pub(crate) fn present(&self, name: &str) -> impl Iterator<Item = Member<'a>> {
         self.all(name).filter(|member| !member.is_empty())
     }
 
     /// Returns the text of the members with this name, if there is one and no other.
-    pub(super) fn text(&self, name: &str) -> Option<Zeroizing<String>> {
+    pub(crate) fn text(&self, name: &str) -> Option<Zeroizing<String>> {
         let mut members = self.present(name);
         let Member::Text(text) = members.next()? else { return None };
         // An exact repetition can be read in one way only.
@@ -137,7 +137,7 @@ impl<'a> Member<'a> {
     }
 
     /// Returns the elements of an array, each when it is needed; none for any other value.
-    pub(super) fn elements(&self) -> impl Iterator<Item = Self> {
+    pub(crate) fn elements(&self) -> impl Iterator<Item = Self> {
         let text = match self {
             Self::Array(raw) => raw,
             Self::Null
@@ -158,7 +158,7 @@ impl<'a> Member<'a> {
     }
 
     /// Returns the members of an object; none for any other value.
-    pub(super) fn object(&self) -> Option<JsonObject<'a>> {
+    pub(crate) fn object(&self) -> Option<JsonObject<'a>> {
         let Self::Object(raw) = self else { return None };
         JsonObject::read(raw).ok()
     }

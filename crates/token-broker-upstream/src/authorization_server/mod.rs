@@ -25,6 +25,7 @@ use crate::{
 pub use self::client_authentication::ClientAuthentication;
 pub(crate) use self::{
     denial::{Codes, Denial, ErrorCodes},
+    json_object::{JsonObject, Member},
     problem::Problem,
     token_response::{NoTokens, TOKEN_ENDPOINT_TIMEOUT, TokenResponse},
     tokens::Tokens,
@@ -158,6 +159,23 @@ impl AuthorizationServer {
         self
     }
 
+    /// Returns these settings for an authorization server that was found.
+    pub(crate) fn at(
+        &self,
+        issuer: &str,
+        token_endpoint: &Uri,
+        client: ClientAuthentication,
+        resource: Option<&str>,
+    ) -> Self {
+        Self {
+            issuer: issuer.into(),
+            token_endpoint: token_endpoint.clone(),
+            client,
+            resource: resource.map(Into::into),
+            ..self.clone()
+        }
+    }
+
     /// Returns the places for requests of one provider.
     pub(crate) fn places(&self) -> Places {
         Places::new(self.max_requests, self.max_requests_per_user)
@@ -235,6 +253,43 @@ impl AuthorizationServer {
         self.request(form, requested, now)
     }
 
+    /// Returns a request for the tokens of a code (RFC 6749 §4.1.3, RFC 7636 §4.5).
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "reviewed: code and verifier go to the token endpoint"
+    )]
+    pub(crate) fn code_request(
+        &self,
+        (code, verifier): (&Secret, &Secret),
+        redirect_uri: &str,
+        now: Timestamp,
+    ) -> Result<Request<Bytes>, SignError> {
+        let mut form = Form::new();
+        form.push("grant_type", b"authorization_code");
+        form.push("code", code.expose());
+        form.push("redirect_uri", redirect_uri.as_bytes());
+        form.push("code_verifier", verifier.expose());
+        self.request(form, &Scopes::none(), now)
+    }
+
+    /// Returns a request to revoke a token (RFC 7009 §2.1).
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "reviewed: the token goes to the revocation endpoint of its server"
+    )]
+    pub(crate) fn revocation_request(
+        &self,
+        endpoint: &Uri,
+        (token, kind): (&Secret, &str),
+        now: Timestamp,
+    ) -> Result<Request<Bytes>, SignError> {
+        let mut form = Form::new();
+        form.push("token", token.expose());
+        form.push("token_type_hint", kind.as_bytes());
+        let authorization = self.client.show(&self.issuer, now, &mut form)?;
+        Ok(posted(endpoint, form, authorization))
+    }
+
     /// Returns a request for a token of the broker itself (RFC 6749 §4.4.2).
     pub(crate) fn client_credentials_request(
         &self,
@@ -293,20 +348,25 @@ impl AuthorizationServer {
             form.push("resource", resource.as_bytes());
         }
         let authorization = self.client.show(&self.issuer, now, &mut form)?;
-        let mut request = Request::new(form.into_wiped_bytes());
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.token_endpoint.clone();
-        let headers = request.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/x-www-form-urlencoded"),
-        );
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(value) = authorization {
-            headers.insert(header::AUTHORIZATION, value);
-        }
-        Ok(request)
+        Ok(posted(&self.token_endpoint, form, authorization))
     }
+}
+
+/// Returns a request with this form. Its body is zeroized once it was sent.
+fn posted(endpoint: &Uri, form: Form, authorization: Option<HeaderValue>) -> Request<Bytes> {
+    let mut request = Request::new(form.into_wiped_bytes());
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = endpoint.clone();
+    let headers = request.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    );
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+    if let Some(value) = authorization {
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    request
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use token_broker_outbound::{FetchError, Sent};
 use token_broker_store::{
     AccessToken, Attempt, AttemptOutcome, Backoff, Grant, GrantState, GrantStore, Lease, Renewal,
     RepeatedRefusal, StoreError,
+    connect::{RevokedToken, RevokedTokenKind},
 };
 use tower_token_broker::{
     Secret,
@@ -22,7 +23,8 @@ use super::{
 };
 use crate::{
     authorization_server::{
-        Denial, NoTokens, Problem, ScopeOnRefresh, TokenResponse, Tokens, Wider,
+        AuthorizationServer, Denial, NoTokens, Problem, ScopeOnRefresh, TokenResponse, Tokens,
+        Wider,
     },
     lifetime, scopes,
 };
@@ -30,6 +32,8 @@ use crate::{
 /// The refresh of one version of a grant, by the holder of its lease.
 pub(super) struct Sending<'a, S> {
     pub(super) refresh: &'a Refresh<'a, S>,
+    /// The authorization server of the grant.
+    pub(super) server: &'a AuthorizationServer,
     pub(super) grant: &'a Grant,
     pub(super) lease: &'a Lease,
     /// The refresh token of the grant.
@@ -77,7 +81,7 @@ impl<S: GrantStore> Sending<'_, S> {
             ScopeOnRefresh::Sent => self.effective,
             ScopeOnRefresh::Omitted => &none,
         };
-        let Ok(request) = shared.server.refresh_request(self.refresh_token, sent, now) else {
+        let Ok(request) = self.server.refresh_request(self.refresh_token, sent, now) else {
             tracing::error!(
                 alarm = Alarm::ClientAuthenticationFailed.code(),
                 server.name = shared.upstream.name(),
@@ -107,8 +111,8 @@ impl<S: GrantStore> Sending<'_, S> {
         let response = TokenResponse::to(
             request,
             self.effective,
-            shared.server.codes(),
-            (&shared.client, shared.server.timeout()),
+            self.server.codes(),
+            (&shared.client, self.server.timeout()),
             &shared.clock,
         );
         match response.await {
@@ -143,7 +147,18 @@ impl<S: GrantStore> Sending<'_, S> {
             (None, Err(NoTokens::Denied { denial: Denial::Grant, problem, .. })) => {
                 self.invalid_grant(&problem, receipt).await
             }
-            (None, Err(refused)) => self.failed(self.refused(&refused), receipt).await,
+            (None, Err(refused)) => {
+                self.note_client(&refused);
+                self.failed(self.refused(&refused), receipt).await
+            }
+        }
+    }
+
+    /// Notes that the server does not accept the client that obtained the grant.
+    fn note_client(&self, refused: &NoTokens) {
+        let is_of_client = matches!(refused, NoTokens::Denied { denial: Denial::Client, .. });
+        if let (true, Some(connector)) = (is_of_client, &self.shared().connector) {
+            connector.forget_client(self.grant);
         }
     }
 
@@ -163,7 +178,7 @@ impl<S: GrantStore> Sending<'_, S> {
             || shared.sightings.omits_scope(&self.grant.id, self.effective, shared.clock.read());
         match is_omitted {
             true => ScopeOnRefresh::Omitted,
-            false => shared.server.scope_on_refresh(),
+            false => self.server.scope_on_refresh(),
         }
     }
 
@@ -211,7 +226,7 @@ impl<S: GrantStore> Sending<'_, S> {
         let wider = !limit.is_empty() && !limit.contains_all(&named);
         if wider {
             let mut secrets = vec![&tokens.access_token, self.refresh_token];
-            secrets.extend(rotated.iter().chain(shared.server.client_secret()));
+            secrets.extend(rotated.iter().chain(self.server.client_secret()));
             tracing::error!(
                 alarm = Alarm::WiderScopes.code(),
                 server.name = shared.upstream.name(),
@@ -225,7 +240,7 @@ impl<S: GrantStore> Sending<'_, S> {
         access.requested = self.effective.clone();
         access.forced = self.forced;
         let mut renewal = Renewal::new(rotated, Some(access));
-        if wider && shared.server.wider() == Wider::Refused {
+        if wider && self.server.wider() == Wider::Refused {
             // Least scope: keep the rotated refresh token, and do not use the access token.
             renewal.access = None;
             renewal.backoff = self.pause_began(self.usual_pause(None));
@@ -295,9 +310,9 @@ impl<S: GrantStore> Sending<'_, S> {
                 receipt.finish(recorded);
                 Ok(stored)
             }
-            // Revoked or reconnected meanwhile: the current grant counts, and the tokens are
-            // dropped.
+            // Revoked or reconnected meanwhile: the current grant counts.
             Ok(None) => {
+                self.give_back(renewal).await;
                 receipt.finish(TokenOutcome::Failed);
                 Err(Next::Again)
             }
@@ -311,6 +326,29 @@ impl<S: GrantStore> Sending<'_, S> {
                 receipt.finish(TokenOutcome::Unknown);
                 Err(Next::Done(unavailable(None)))
             }
+        }
+    }
+
+    /// Keeps the tokens of a grant that was disconnected meanwhile, so that they are revoked. Those
+    /// of a grant that the user replaced are dropped: at some servers, a revocation would end the
+    /// new grant as well.
+    async fn give_back(&self, renewal: &Renewal) {
+        let Some(connector) = &self.shared().connector else { return };
+        let current = bounded(self.shared().store.load(&self.grant.key)).await;
+        let is_replaced = matches!(
+            &current,
+            Ok(Some(current)) if current.id != self.grant.id && current.state.is_usable()
+        );
+        if is_replaced {
+            return;
+        }
+        let tokens = tokens_of(renewal);
+        if !tokens.is_empty() && !connector.give_back(self.grant, tokens).await {
+            tracing::error!(
+                alarm = Alarm::TokensNotStored.code(),
+                grant.id = self.grant.id.as_str(),
+                "tokens of a disconnected account could not be kept to be revoked"
+            );
         }
     }
 
@@ -485,7 +523,7 @@ impl<S: GrantStore> Sending<'_, S> {
     // X10: one error per streak of failures.
     fn report(&self, problem: &Problem) {
         let (server, id) = (self.shared().upstream.name(), self.grant.id.as_str());
-        let endpoint = &self.shared().server;
+        let endpoint = self.server;
         if self.grant.backoff.failures == 0 {
             tracing::error!(
                 alarm = Alarm::TokenRequestFailed.code(),
@@ -532,4 +570,13 @@ impl<S: GrantStore> Sending<'_, S> {
     fn shared(&self) -> &Shared<S> {
         self.refresh.shared
     }
+}
+
+/// Returns the tokens of a response, in the order in which they are revoked.
+fn tokens_of(renewal: &Renewal) -> Vec<RevokedToken> {
+    let refresh = renewal.refresh_token.iter().cloned();
+    let refresh = refresh.map(|token| RevokedToken::new(RevokedTokenKind::Refresh, token));
+    let access = renewal.access.iter().map(|token| token.secret.clone());
+    let access = access.map(|token| RevokedToken::new(RevokedTokenKind::Access, token));
+    refresh.chain(access).collect()
 }

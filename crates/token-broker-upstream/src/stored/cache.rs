@@ -29,6 +29,8 @@ pub(super) struct Entry {
     recheck: Deadline,
     /// Whether a refresh was begun.
     refreshing: AtomicBool,
+    /// Whether its use was noted.
+    used: AtomicBool,
     seen: Arc<SeenToken>,
 }
 
@@ -59,7 +61,8 @@ impl Entry {
             None => (usable(&seen, token, now), refresh(&seen, grant, token, now)),
         };
         let recheck = Deadline::after(now, Self::RECHECK);
-        Self { credential, usable, refresh, recheck, refreshing: AtomicBool::new(false), seen }
+        let (refreshing, used) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { credential, usable, refresh, recheck, refreshing, used, seen }
     }
 
     /// Whether the token can be provided.
@@ -84,6 +87,11 @@ impl Entry {
     /// Marks that a refresh was begun; true for the first call.
     pub(super) fn begin_refreshing(&self) -> bool {
         !self.refreshing.swap(true, Ordering::AcqRel)
+    }
+
+    /// Marks that it was used; true for the first call. An entry lives for a minute.
+    pub(super) fn begin_use(&self) -> bool {
+        !self.used.load(Ordering::Relaxed) && !self.used.swap(true, Ordering::Relaxed)
     }
 
     pub(super) fn is_refused(&self) -> bool {

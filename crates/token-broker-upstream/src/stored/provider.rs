@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use moka::sync::Cache;
 use token_broker_outbound::GuardedClient;
-use token_broker_store::{Account, GrantKey, GrantStore};
+use token_broker_store::{Account, GrantKey, GrantStore, connect::ConnectStore};
 use tower_token_broker::{
     Broker,
     audit::Trail,
@@ -26,6 +26,7 @@ use super::{
 use crate::{
     authorization_server::AuthorizationServer,
     cache_key::{Key, Parts},
+    connect::{ConnectServer, Connector, Refreshed},
     connect_url::ConnectUrl,
     lifetime::{LONGEST_WAIT, MOST_ENTRIES, MOST_REFUSED},
     places::Places,
@@ -45,6 +46,8 @@ pub(super) struct Shared<S> {
     pub(super) client: GuardedClient,
     pub(super) clock: Clock,
     connect_url: ConnectUrl,
+    /// The connector of the server; `None` if issuer, endpoint and client are fixed.
+    pub(super) connector: Option<Box<dyn Refreshed>>,
     broker: Broker,
     tasks: Tasks,
     entries: Cache<Key, Arc<Entry>>,
@@ -67,6 +70,35 @@ impl<S: GrantStore> StoredGrants<S> {
         server: AuthorizationServer,
         client: GuardedClient,
     ) -> Self {
+        Self::with_connector(broker, (store, upstream), (server, client), None)
+    }
+
+    /// Creates a provider of the grants that users obtain by this connector, for a server of it.
+    /// The connector must have the server ([`Connector::replace_servers`]) while it is used.
+    ///
+    /// Issuer and client are those of each grant; the endpoint is discovered, if the operator did
+    /// not set it. The connect page is that of the connector.
+    pub fn connected(
+        broker: &Broker,
+        upstream: Upstream,
+        connector: &Connector<S>,
+        server: &ConnectServer,
+    ) -> Self
+    where
+        S: ConnectStore + Clone,
+    {
+        let refreshed = connector.refreshed(server);
+        let store = connector.store().clone();
+        let requests = (server.requests().clone(), server.guarded_client().clone());
+        Self::with_connector(broker, (store, upstream), requests, Some(refreshed))
+    }
+
+    fn with_connector(
+        broker: &Broker,
+        (store, upstream): (S, Upstream),
+        (server, client): (AuthorizationServer, GuardedClient),
+        connector: Option<Box<dyn Refreshed>>,
+    ) -> Self {
         Self(Arc::new(Shared {
             places: server.places(),
             store,
@@ -75,6 +107,7 @@ impl<S: GrantStore> StoredGrants<S> {
             client,
             clock: broker.clock().clone(),
             connect_url: ConnectUrl::default(),
+            connector,
             broker: broker.clone(),
             tasks: broker.tasks().clone(),
             entries: Cache::new(MOST_ENTRIES),
@@ -125,6 +158,24 @@ impl<S: GrantStore> Shared<S> {
         let parts = Parts::of(purpose).user(&grant_key.user).part(grant_key.account.as_str());
         let parts = parts.part(self.upstream.name()).part(self.upstream.origin().as_str());
         parts.part(self.server.issuer())
+    }
+
+    /// Returns whether grants of this issuer are used.
+    // Mix-up: a token of another authorization server must not be sent to this one.
+    pub(super) fn accepts(&self, issuer: &str) -> bool {
+        match &self.connector {
+            Some(connector) => connector.accepts(issuer),
+            None => issuer == self.server.issuer(),
+        }
+    }
+
+    /// Notes the use of a connection, for the page of its user.
+    fn note_use(&self, entry: &Entry, key: &GrantKey, caller: &Principal) {
+        if let Some(connector) = &self.connector
+            && entry.begin_use()
+        {
+            connector.note_use(key, caller);
+        }
     }
 
     /// Returns the token in memory, unless its grant was revoked: the store may have another one.
@@ -196,7 +247,10 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         let good = entry.is_usable(now)
             && !entry.is_due(now)
             && entry.credential.scopes().contains_all(need);
-        good.then(|| entry.credential.clone())
+        good.then(|| {
+            self.0.note_use(&entry, &grant_key, request.caller);
+            entry.credential.clone()
+        })
     }
 
     async fn credential(
@@ -204,13 +258,14 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
         request: &CredentialRequest<'_>,
     ) -> Result<Credential, CredentialError> {
         let shared = &self.0;
-        let CredentialRequest { scopes: need, trail, .. } = *request;
+        let CredentialRequest { caller, scopes: need, trail, .. } = *request;
         let grant_key = shared.grant_key(request).ok_or(CredentialError::ConnectRequired)?;
         let requested = shared.requested_scopes(need);
         if let Some(entry) = shared.entry(&grant_key, &requested) {
             let now = shared.clock.read();
             if entry.is_usable(now) && entry.credential.scopes().contains_all(need) {
                 shared.renew_if_due(&entry, &grant_key, &requested, trail);
+                shared.note_use(&entry, &grant_key, caller);
                 return Ok(entry.credential.clone());
             }
         }
@@ -225,6 +280,7 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
                     Some(Outcome::Given(entry)) if entry.is_refused() => refused += 1,
                     Some(Outcome::Given(entry)) => {
                         shared.renew_if_due(&entry, &grant_key, &requested, trail);
+                        shared.note_use(&entry, &grant_key, caller);
                         return covering(&entry, need);
                     }
                     Some(Outcome::StillRefused(entry)) => return covering(&entry, need),
@@ -247,7 +303,8 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
     }
 
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
-        self.0.connect_url.of(caller)
+        let of_connector = || self.0.connector.as_ref().map(|of| of.connect_url(caller));
+        self.0.connect_url.of(caller).or_else(of_connector)
     }
 }
 

@@ -5,6 +5,7 @@
 //! intent on.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -22,7 +23,11 @@ use super::{
     cache::{self, Entry},
     provider::Shared,
 };
-use crate::{authorization_server::TOKEN_ENDPOINT_TIMEOUT, lifetime::LONGEST_WAIT, scopes};
+use crate::{
+    authorization_server::{AuthorizationServer, TOKEN_ENDPOINT_TIMEOUT},
+    lifetime::LONGEST_WAIT,
+    scopes,
+};
 
 /// Outcome of a flight, for all callers that wait for it.
 #[derive(Clone, Debug)]
@@ -129,6 +134,10 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
                 (refresh_token, fallback, forced)
             }
         };
+        // Before the lease begins to run: the endpoint may have to be discovered.
+        let Some(server) = self.authorization_server(&grant).await else {
+            return Ok(Next::Done(self.fallback_or_unavailable(&grant, fallback, None)));
+        };
         // Wait for a place before the lease begins to run. If another process refreshed the grant
         // meanwhile, its version has changed.
         let user = &self.grant_key.user;
@@ -147,9 +156,19 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
             }
             LeaseOutcome::Acquired(lease) => {
                 let (refresh, grant, lease, effective) = (self, &grant, &lease, &effective);
-                Sending { refresh, grant, lease, refresh_token, effective, fallback, forced }
-                    .run()
-                    .await
+                let server = &*server;
+                Sending {
+                    refresh,
+                    server,
+                    grant,
+                    lease,
+                    refresh_token,
+                    effective,
+                    fallback,
+                    forced,
+                }
+                .run()
+                .await
             }
         }
     }
@@ -176,8 +195,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         if !grant.state.is_usable() {
             return Judged::Done(Outcome::None(CredentialError::Revoked));
         }
-        // Mix-up: a token of another authorization server must not be sent to this one.
-        if *grant.authorization_server != *self.shared.server.issuer() {
+        if !self.shared.accepts(&grant.authorization_server) {
             self.shared.hint_at_issuer(grant, self.trail);
             return Judged::Done(connect_required());
         }
@@ -227,8 +245,31 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         Judged::Refresh { refresh_token, fallback, forced: refused }
     }
 
+    /// Loads the grant: under the name of the server, or else under a former name.
     pub(super) async fn load(&self) -> Result<Option<Grant>, StoreError> {
-        bounded(self.shared.store.load(self.grant_key)).await
+        let store = &self.shared.store;
+        let found = bounded(store.load(self.grant_key)).await?;
+        let (None, Some(connector)) = (&found, &self.shared.connector) else { return Ok(found) };
+        for name in connector.former_names() {
+            let GrantKey { user, account, .. } = self.grant_key;
+            let key = GrantKey::new(user.clone(), &name, account.clone());
+            if let Some(grant) = bounded(store.load(&key)).await? {
+                return Ok(Some(grant));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Returns the authorization server of a grant.
+    async fn authorization_server(&self, grant: &Grant) -> Option<Cow<'a, AuthorizationServer>> {
+        match &self.shared.connector {
+            None => Some(Cow::Borrowed(&self.shared.server)),
+            Some(connector) => {
+                let found =
+                    tokio::time::timeout(LONGEST_WAIT, connector.authorization_server(grant));
+                found.await.ok().flatten().map(Cow::Owned)
+            }
+        }
     }
 
     fn given_entry(&self, grant: &Grant, token: &AccessToken) -> Arc<Entry> {

@@ -1,0 +1,148 @@
+//! The interface of a connector for the refresh of stored grants.
+
+use std::{pin::Pin, sync::Arc};
+
+use token_broker_store::{
+    Grant, GrantKey,
+    connect::{ConnectStore, PendingRevocation, RevocationId, RevokedToken},
+};
+use tower_token_broker::principal::Principal;
+
+use super::{
+    begin::resource,
+    connector::{Connector, Inner},
+    random,
+    server::ConnectServer,
+};
+use crate::authorization_server::AuthorizationServer;
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The connector of one server, for the refresh of its grants.
+pub(crate) trait Refreshed: Send + Sync + 'static {
+    /// Returns former names of the server, under which grants may be stored.
+    fn former_names(&self) -> Vec<Box<str>>;
+
+    /// Returns whether grants of this issuer are used.
+    fn accepts(&self, issuer: &str) -> bool;
+
+    /// Returns the authorization server at which a grant is refreshed; `None` if it is not found.
+    fn authorization_server<'a>(
+        &'a self,
+        grant: &'a Grant,
+    ) -> BoxFuture<'a, Option<AuthorizationServer>>;
+
+    /// Notes that a caller used the grant with this key.
+    fn note_use(&self, key: &GrantKey, caller: &Principal);
+
+    /// Keeps tokens that arrived for a grant that was disconnected meanwhile, until they are
+    /// revoked at their authorization server.
+    fn give_back<'a>(&'a self, grant: &'a Grant, tokens: Vec<RevokedToken>) -> BoxFuture<'a, bool>;
+
+    /// Notes that the authorization server does not accept the client of a grant any more: the next
+    /// connect registers another one.
+    fn forget_client(&self, grant: &Grant);
+
+    /// Returns the page where a caller connects its account.
+    fn connect_url(&self, caller: &Principal) -> Box<str>;
+}
+
+/// One server of a connector, as it is configured at the moment.
+struct OfServer<S> {
+    connector: Connector<S>,
+    name: Box<str>,
+}
+
+impl<S: ConnectStore + Clone> Connector<S> {
+    pub(crate) fn refreshed(&self, server: &ConnectServer) -> Box<dyn Refreshed> {
+        Box::new(OfServer { connector: self.clone(), name: server.name.clone() })
+    }
+}
+
+impl<S> OfServer<S>
+where
+    S: ConnectStore,
+{
+    fn server(&self) -> Option<Arc<ConnectServer>> {
+        self.connector.0.server(&self.name)
+    }
+}
+
+impl<S: ConnectStore> Inner<S> {
+    /// Returns the resource that the metadata of a server names, if requests name it; `None` if it
+    /// is not found.
+    async fn named_resource(&self, server: &Arc<ConnectServer>) -> Option<Option<Box<str>>> {
+        if server.resource != super::ResourceParameter::Metadata {
+            return Some(None);
+        }
+        let found = self.discoveries.of_server(server).await.ok()?;
+        Some(found.resource.clone())
+    }
+}
+
+impl<S: ConnectStore + Clone> Refreshed for OfServer<S> {
+    fn former_names(&self) -> Vec<Box<str>> {
+        self.server().map(|server| server.former_names.clone()).unwrap_or_default()
+    }
+
+    fn accepts(&self, issuer: &str) -> bool {
+        let server = self.server();
+        server.is_some_and(|server| server.fixed_issuer().is_none_or(|fixed| fixed == issuer))
+    }
+
+    fn authorization_server<'a>(
+        &'a self,
+        grant: &'a Grant,
+    ) -> BoxFuture<'a, Option<AuthorizationServer>> {
+        Box::pin(async move {
+            let (server, shared) = (self.server()?, &*self.connector.0);
+            let issuer = &grant.authorization_server;
+            let named = shared.named_resource(&server).await?;
+            let token_endpoint = match &server.endpoints.token {
+                Some(fixed) => fixed.clone(),
+                None => {
+                    let found = shared.discoveries.of_issuer(&server, issuer).await;
+                    let found = found.inspect_err(|not_found| shared.report(&server, not_found));
+                    found.ok()?.token_endpoint.clone()
+                }
+            };
+            let id = grant.client_id.as_deref();
+            let client = shared.clients.of_grant(&shared.store, &server, issuer, id).await;
+            let client = client.ok().flatten()?;
+            let resource = resource(&server, named.as_deref());
+            Some(server.requests.at(issuer, &token_endpoint, client, resource.as_deref()))
+        })
+    }
+
+    fn note_use(&self, key: &GrantKey, caller: &Principal) {
+        let shared = &self.connector.0;
+        shared.uses.note((&shared.store, shared.broker.tasks()), key, caller);
+    }
+
+    fn give_back<'a>(&'a self, grant: &'a Grant, tokens: Vec<RevokedToken>) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let shared = &self.connector.0;
+            let revocation = PendingRevocation::new(
+                RevocationId::new(&random::id()),
+                (grant.key.clone(), grant.id.clone()),
+                &grant.authorization_server,
+                tokens,
+                shared.broker.clock().now(),
+            );
+            let revocation = revocation.client_id(grant.client_id.as_deref());
+            let kept = shared.store.put_revocation(&revocation).await;
+            shared.revocations.wake();
+            kept.is_ok()
+        })
+    }
+
+    fn forget_client(&self, grant: &Grant) {
+        if let Some(id) = &grant.client_id {
+            self.connector.0.clients.forget(&grant.authorization_server, id);
+        }
+    }
+
+    fn connect_url(&self, caller: &Principal) -> Box<str> {
+        self.connector.0.connect_url_of(caller, &self.name)
+    }
+}
