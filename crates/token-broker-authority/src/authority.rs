@@ -160,6 +160,19 @@ impl<S: AuthorityStore> Authority<S> {
         self.0.authorize.decide(interaction, &request).await
     }
 
+    /// Responds when a user who has allowed access has connected an account, or continues
+    /// without (`GET`). See [`Interaction::connect_first`].
+    ///
+    /// # Cancellation
+    /// A code may be stored; no one has it.
+    pub async fn allowed<I: Interaction>(
+        &self,
+        interaction: &I,
+        request: EndpointRequest,
+    ) -> Response<Bytes> {
+        self.0.authorize.allowed(interaction, &request).await
+    }
+
     /// Responds to a token request (`POST`).
     ///
     /// # Cancellation

@@ -71,6 +71,12 @@ impl<S: AuthorityStore> Authority<S> {
                 }),
             )
             .route(
+                &at("/oauth/allowed"),
+                self.page(MethodFilter::GET, &interaction, |authority, pages, request| async move {
+                    authority.allowed(&*pages, request).await
+                }),
+            )
+            .route(
                 &at("/oauth/consent"),
                 self.page(MethodFilter::POST, &interaction, |authority, pages, request| async move {
                     authority.decide(&*pages, request).await

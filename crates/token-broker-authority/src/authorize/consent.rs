@@ -113,6 +113,8 @@ pub struct ConsentServer {
     pub title: Box<str>,
     /// The scopes that are granted, in order.
     pub scopes: Vec<ConsentScope>,
+    /// Whether the user must connect an account there, which follows the decision.
+    pub needs_account: bool,
 }
 
 /// A scope on a consent page.
@@ -170,7 +172,14 @@ impl ConsentRedirect {
 impl ConsentServer {
     /// Creates a server of a consent page.
     pub fn new(resource: Resource, title: &str, scopes: Vec<ConsentScope>) -> Self {
-        Self { resource, title: title.into(), scopes }
+        Self { resource, title: title.into(), scopes, needs_account: false }
+    }
+
+    /// Sets that the user must connect an account there.
+    #[must_use = "returns the changed value"]
+    pub const fn needs_account(mut self, needs_account: bool) -> Self {
+        self.needs_account = needs_account;
+        self
     }
 }
 

@@ -18,8 +18,8 @@ use super::{
     AuthorizeEndpoint, AuthorizePageError as PageError, ConsentRequest, Interaction, SignedIn,
     endpoint::Step,
     redirect::{Answer, redirect},
-    request::Refused,
-    ticket::Ticket,
+    request::{Refused, Verified},
+    ticket::{Purpose, Ticket},
 };
 use crate::{
     oauth_error::ErrorCode,
@@ -80,7 +80,8 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         }
         let sealed = params.get(ConsentRequest::REQUEST_FIELD).ok_or(PageError::Unreadable)?;
         let (keys, clock) = (self.broker.sealing_keys(), self.broker.clock());
-        let ticket = Ticket::open(sealed, keys, clock, &user).ok_or(PageError::Expired)?;
+        let ticket = Ticket::open(sealed, keys, clock, &user, Purpose::Form);
+        let ticket = ticket.ok_or(PageError::Expired)?;
         let verified = self.verify_again(request, &ticket.pending).await?;
         let is_allowed = match params.get(ConsentRequest::DECISION_FIELD) {
             Some(ConsentRequest::ALLOW) => true,
@@ -93,13 +94,87 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
             Err(_) if !is_allowed => choice_denied(&ticket)?,
             choice => choice?,
         };
+        if is_allowed
+            && let Some(connect) = self.connect_first(interaction, &user, &ticket, &choice).await?
+        {
+            return Ok(connect);
+        }
         let decision = Decision { request, user: &user, ticket: &ticket, is_allowed };
-        let is_issued = self.complete(&decision, choice).await?;
+        self.issue(interaction, &decision, (choice, &verified)).await
+    }
+
+    /// Responds when a user who has allowed access comes back from connecting an account, or
+    /// continues without.
+    ///
+    /// # Cancellation
+    /// As for [`AuthorizeEndpoint::decide`].
+    pub(crate) async fn allowed<I: Interaction>(
+        &self,
+        interaction: &I,
+        request: &EndpointRequest,
+    ) -> Response<Bytes> {
+        let responded = async {
+            self.limit(request, Step::Decide)?;
+            let signed_in = interaction.signed_in(&request.headers).await;
+            let user = signed_in.map_err(|_| PageError::Unavailable)?.ok_or(PageError::Expired)?;
+            let ticket = self.allowed_ticket(request, &user)?;
+            let verified = self.verify_again(request, &ticket.pending).await?;
+            let choice = self.choice(&ticket, None)?;
+            let decision = Decision { request, user: &user, ticket: &ticket, is_allowed: true };
+            self.issue(interaction, &decision, (choice, &verified)).await
+        };
+        responded.await.unwrap_or_else(|error| self.refuse(interaction, Refused::Page(error)))
+    }
+
+    /// Returns the request that the user allowed in this session.
+    // Its seal proves the form: only the decision makes one.
+    fn allowed_ticket(
+        &self,
+        request: &EndpointRequest,
+        user: &SignedIn,
+    ) -> Result<Ticket, PageError> {
+        let query = request.query.as_deref().unwrap_or_default();
+        let params = Params::parse(query.as_bytes()).map_err(|_| PageError::Unreadable)?;
+        let sealed = params.get("ticket").ok_or(PageError::Unreadable)?;
+        let (keys, clock) = (self.broker.sealing_keys(), self.broker.clock());
+        Ticket::open(sealed, keys, clock, user, Purpose::Allowed).ok_or(PageError::Expired)
+    }
+
+    /// Returns the response that lets the user connect an account first, if the server needs one.
+    async fn connect_first<I: Interaction>(
+        &self,
+        interaction: &I,
+        user: &SignedIn,
+        ticket: &Ticket,
+        choice: &Choice,
+    ) -> Result<Option<Response<Bytes>>, PageError> {
+        let allowed = Ticket {
+            pending: ticket.pending.clone(),
+            offered: vec![(choice.resource.clone(), choice.scopes.clone())],
+            code: ticket.code.clone(),
+            family: ticket.family.clone(),
+        };
+        let (keys, clock) = (self.broker.sealing_keys(), self.broker.clock());
+        let sealed = allowed.seal(keys, clock, user, Purpose::Allowed);
+        let sealed = sealed.ok_or(PageError::Unreadable)?;
+        let connect = interaction.connect_first(user, &choice.resource, &sealed).await;
+        connect.map_err(|_| PageError::Unavailable)
+    }
+
+    /// Decides on the request, and returns the redirect to the client.
+    async fn issue<I: Interaction>(
+        &self,
+        interaction: &I,
+        decision: &Decision<'_>,
+        (choice, verified): (Choice, &Verified),
+    ) -> Result<Response<Bytes>, PageError> {
+        let Decision { request, user, ticket, .. } = *decision;
+        let is_issued = self.complete(decision, choice).await?;
         // D504: the session may have ended meanwhile, with the codes that were stored by then.
         let signed_in = interaction.signed_in(&request.headers).await;
         let signed_in = signed_in.map_err(|_| PageError::Unavailable)?;
         if signed_in.is_none_or(|now| now.session != user.session || now.user != user.user) {
-            self.end(&decision).await?;
+            self.end(decision).await?;
             return Err(PageError::Expired);
         }
         #[expect(clippy::disallowed_methods, reason = "returned to its client")]

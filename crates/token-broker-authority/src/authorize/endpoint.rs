@@ -13,7 +13,7 @@ use super::{
     consent::ClientIdentity,
     redirect::{Answer, location, redirect},
     request::{ErrorForClient, Refused, Verified, validate, verify},
-    ticket::Ticket,
+    ticket::{Purpose, Ticket},
 };
 use crate::{
     client::{Client, ClientOrigin, Directory, VerifiedRedirect},
@@ -125,14 +125,20 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
         if offered.is_empty() {
             return Err(verified.refused(pending.state.as_deref(), ErrorCode::InvalidTarget));
         }
-        let servers = offered.iter().map(|(server, scopes)| server.on_page(scopes)).collect();
+        let mut servers = Vec::new();
+        for (server, scopes) in &offered {
+            let needs_account = interaction.needs_account(&user, server.resource()).await;
+            let needs_account = needs_account.map_err(|_| Refused::Page(PageError::Unavailable))?;
+            servers.push(server.on_page(scopes).needs_account(needs_account));
+        }
         let redirect = on_page(&verified.redirect);
         let pages =
             offered.iter().map(|(server, scopes)| (server.resource().clone(), scopes.clone()));
         let restart = self.pending.seal(&pending);
         let ticket = Ticket::new(pending, pages.collect());
         let ticket = ticket.map_err(|_| Refused::Page(PageError::Unavailable))?;
-        let sealed = ticket.seal(self.broker.sealing_keys(), self.broker.clock(), &user);
+        let sealed =
+            ticket.seal(self.broker.sealing_keys(), self.broker.clock(), &user, Purpose::Form);
         let sealed = sealed.ok_or(Refused::Page(PageError::Unreadable))?;
         let client = self.on_page(&verified.client);
         let mut page = ConsentRequest::new(client, redirect, servers, &sealed);

@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use tower_token_broker::{clock::Timestamp, principal::User, request_id::RequestId};
+use tower_token_broker::{
+    clock::Timestamp,
+    principal::{Resource, User},
+    request_id::RequestId,
+};
 
 use super::{ConsentRequest, RefusedRequest};
 
@@ -27,6 +31,37 @@ pub trait Interaction: Send + Sync + 'static {
 
     /// Returns the consent page.
     fn consent(&self, user: &SignedIn, request: &ConsentRequest) -> Response<Bytes>;
+
+    /// Returns whether a server needs an account of this user that is not connected. The consent
+    /// page announces it before the decision. By default, no server does.
+    ///
+    /// # Errors
+    /// It is not known.
+    fn needs_account(
+        &self,
+        user: &SignedIn,
+        resource: &Resource,
+    ) -> impl Future<Output = Result<bool, SessionsUnavailable>> + Send {
+        let _ = (user, resource);
+        std::future::ready(Ok(false))
+    }
+
+    /// Returns the response that lets a user connect such an account, after the user has allowed
+    /// access and before the code is issued; `None` to issue it at once. Afterwards, or if the user
+    /// does not connect it, the browser continues at the authority's `/oauth/allowed`, with
+    /// `ticket` as its parameter of that name. By default, the code is issued at once.
+    ///
+    /// # Errors
+    /// It is not known.
+    fn connect_first(
+        &self,
+        user: &SignedIn,
+        resource: &Resource,
+        ticket: &str,
+    ) -> impl Future<Output = Result<Option<Response<Bytes>>, SessionsUnavailable>> + Send {
+        let _ = (user, resource, ticket);
+        std::future::ready(Ok(None))
+    }
 
     /// Returns whether a form was sent from our own page in the session of this user: by the
     /// request's `Sec-Fetch-Site` and `Origin`, and the token in the form

@@ -37,6 +37,7 @@ pub struct Pending {
 }
 
 const PURPOSE: &str = "authorization request";
+const PAGE_PURPOSE: &str = "page";
 
 impl PendingRequests {
     /// The time for which a sealed request can be opened.
@@ -63,6 +64,29 @@ impl PendingRequests {
             return None;
         }
         Pending::read(opened, self.location(sealed))
+    }
+
+    /// Seals the path of a page, to which a browser returns after the sign-in.
+    pub(crate) fn seal_page(&self, path: &str) -> String {
+        let at = self.clock.now().unix_seconds();
+        let content = json!({"path": path, "at": at}).to_string();
+        self.keys.seal_state(PAGE_PURPOSE, &[&self.issuer], content.as_bytes())
+    }
+
+    /// Opens the path of a page.
+    // D525: only a path that was sealed here.
+    pub(crate) fn open_page(&self, sealed: &str) -> Option<String> {
+        if sealed.len() > Self::MAX_BYTES {
+            return None;
+        }
+        let opened = self.keys.open_state(PAGE_PURPOSE, &[&self.issuer], sealed)?;
+        #[expect(clippy::disallowed_methods, reason = "no secret: a path of ours")]
+        let opened = Value::parse(opened.expose(), &Limits::default()).ok()?;
+        let sealed_at = Timestamp::from_unix_seconds(opened.get("at")?.as_u64()?);
+        if self.clock.now() >= sealed_at.plus(Self::LIFETIME) {
+            return None;
+        }
+        Some(opened.get("path")?.as_str()?.into_owned())
     }
 
     /// Seals a request, and returns it with its location.

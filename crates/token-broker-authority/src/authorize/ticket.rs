@@ -29,7 +29,24 @@ pub(super) struct Ticket {
     pub(super) family: FamilyId,
 }
 
-const PURPOSE: &str = "consent form";
+/// The purpose of a sealed ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The form of a consent page, which is not decided yet.
+    Form,
+    /// A request that the user has allowed, for the one server that the ticket offers. Only the
+    /// form makes one.
+    Allowed,
+}
+
+impl Purpose {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Form => "consent form",
+            Self::Allowed => "allowed request",
+        }
+    }
+}
 
 impl Ticket {
     /// Time for which the form of a page can be sent.
@@ -53,6 +70,7 @@ impl Ticket {
         keys: &SealingKeys,
         clock: &Clock,
         user: &SignedIn,
+        purpose: Purpose,
     ) -> Option<String> {
         let offered: Vec<_> = self
             .offered
@@ -71,7 +89,7 @@ impl Ticket {
             members.insert("at".into(), clock.now().unix_seconds().into());
         }
         let content = Zeroizing::new(content.to_string());
-        let sealed = keys.seal_state(PURPOSE, &bound_to(user), content.as_bytes());
+        let sealed = keys.seal_state(purpose.as_str(), &bound_to(user), content.as_bytes());
         Some(sealed).filter(|sealed| sealed.len() <= Self::MAX_BYTES)
     }
 
@@ -80,11 +98,12 @@ impl Ticket {
         keys: &SealingKeys,
         clock: &Clock,
         user: &SignedIn,
+        purpose: Purpose,
     ) -> Option<Self> {
         if sealed.len() > Self::MAX_BYTES {
             return None;
         }
-        let opened = keys.open_state(PURPOSE, &bound_to(user), sealed)?;
+        let opened = keys.open_state(purpose.as_str(), &bound_to(user), sealed)?;
         #[expect(clippy::disallowed_methods, reason = "read once; the code is a secret again")]
         let value = Value::parse(opened.expose(), &Limits::default()).ok()?;
         let shown_at = Timestamp::from_unix_seconds(value.get("at")?.as_u64()?);

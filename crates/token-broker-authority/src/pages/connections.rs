@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use maud::{Markup, html};
+use token_broker_store::connect::Connection;
 use tower_token_broker::clock::Timestamp;
 
 use super::{
-    Site,
+    Site, accounts,
     headers::{Flow, page},
     layout::{hidden, layout, sign_out_form, warning},
     outside::{Outside, OutsideHost, id},
@@ -120,13 +121,24 @@ impl ClientFamily {
 pub(crate) enum Notice {
     /// Access was ended.
     Ended,
+    /// An account was connected.
+    Connected,
+    /// An account was disconnected.
+    Disconnected,
+}
+
+/// The accounts of a user at servers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accounts<'a> {
+    /// The connections, or the places for them; `None` if they cannot be read.
+    pub(crate) connections: Option<&'a [Connection]>,
 }
 
 /// Renders the account page.
 pub(crate) fn connections(
     site: &Site,
     user: &SignedIn,
-    view: &ConnectionsView,
+    (view, accounts): (&ConnectionsView, Option<Accounts<'_>>),
     notice: Option<Notice>,
     now: Timestamp,
 ) -> Response<Bytes> {
@@ -138,9 +150,23 @@ pub(crate) fn connections(
             (sign_out_form(site, "Sign out", csrf, None))
             " · " a href=(site.path("/password")) { "Change password" }
         }
-        @if notice == Some(Notice::Ended) {
-            p.note.good role="status" { "Access ended. The application must sign in again." }
+        @match notice {
+            Some(Notice::Ended) => {
+                p.note.good role="status" { "Access ended. The application must sign in again." }
+            },
+            Some(Notice::Connected) => {
+                p.note.good role="status" {
+                    "Your account is connected. You can go back to your application."
+                }
+            },
+            Some(Notice::Disconnected) => {
+                p.note.good role="status" {
+                    "Your account is disconnected here, and its access is being given back."
+                }
+            },
+            None => {},
         }
+        @if let Some(accounts) = accounts { (accounts::list(site, accounts, view, csrf, now)) }
         h2 { "Applications with access" }
         @if view.unreadable > 0 { (unreadable(view.unreadable)) }
         @if view.clients.is_empty() && view.unreadable == 0 { (empty(site)) }
@@ -255,7 +281,7 @@ fn everywhere(site: &Site, csrf: &str) -> Markup {
             h2 { "Lost a device?" }
             p.muted {
                 "This signs you out in every browser, and ends the access of every application at \
-                 once. Your account stays."
+                 once. Your account here stays, and so do the accounts that you connected."
             }
             form method="post" action=(site.path("/connections")) {
                 (hidden("csrf", csrf))

@@ -36,6 +36,7 @@ pub(crate) fn consent(site: &Site, user: &SignedIn, request: &ConsentRequest) ->
             (hidden(ConsentRequest::REQUEST_FIELD, &request.sealed))
             (grants(&request.servers))
             (limits(site, request))
+            (next_step(&request.servers))
             div.choice {
                 // Without a chosen server, too.
                 (decision("secondary", ConsentRequest::DENY, "Deny", true))
@@ -205,6 +206,20 @@ fn scopes(scopes: &[ConsentScope]) -> Markup {
             }
             @if scopes.is_empty() {
                 li { (check_icon()) span { "use the tools that need no permission of their own" } }
+            }
+        }
+    }
+}
+
+/// Renders what follows the decision: the user connects an account.
+fn next_step(servers: &[ConsentServer]) -> Markup {
+    html! {
+        @for server in servers.iter().filter(|server| server.needs_account) {
+            p.note {
+                span {
+                    strong { "Next: connect your " (Outside(&server.title)) " account." }
+                    " You sign in at " (Outside(&server.title)) " yourself."
+                }
             }
         }
     }

@@ -115,6 +115,7 @@ pub(crate) fn error(site: &Site, error: PageError, request: RequestId) -> Respon
             link: error.link(),
             request,
         },
+        None,
     )
 }
 
@@ -126,7 +127,8 @@ pub(crate) fn authorize_error(
 ) -> Response<Bytes> {
     let (status, what_happened) = (error.status(), error.what_happened());
     let what_to_do = error.what_to_do();
-    render(site, &View { status, what_happened, what_to_do, command: None, link: None, request })
+    let view = View { status, what_happened, what_to_do, command: None, link: None, request };
+    render(site, &view, None)
 }
 
 /// Renders the error page of a request that is refused, with a link to the client.
@@ -165,20 +167,21 @@ fn request_id(request: RequestId) -> Markup {
 }
 
 /// The content of an error page.
-struct View<'a> {
-    status: StatusCode,
+pub(super) struct View<'a> {
+    pub(super) status: StatusCode,
     /// A sentence.
-    what_happened: &'a str,
+    pub(super) what_happened: &'a str,
     /// A sentence.
-    what_to_do: &'a str,
+    pub(super) what_to_do: &'a str,
     /// A command that the user may run, after [`View::what_to_do`].
-    command: Option<&'a str>,
+    pub(super) command: Option<&'a str>,
     /// A link to continue: path and label.
-    link: Option<(&'a str, &'a str)>,
-    request: RequestId,
+    pub(super) link: Option<(&'a str, &'a str)>,
+    pub(super) request: RequestId,
 }
 
-fn render(site: &Site, view: &View<'_>) -> Response<Bytes> {
+/// Renders an error page, with a second way to continue if there is one.
+pub(super) fn render(site: &Site, view: &View<'_>, other: Option<(&str, &str)>) -> Response<Bytes> {
     let body = html! {
         h1 { "That did not work" }
         p.lead { (view.what_happened) }
@@ -187,6 +190,7 @@ fn render(site: &Site, view: &View<'_>) -> Response<Bytes> {
         @if let Some((path, label)) = view.link {
             p { a.button.secondary.wide href=(site.path(path)) { (label) } }
         }
+        @if let Some((path, label)) = other { p { a href=(site.path(path)) { (label) } } }
         (request_id(view.request))
     };
     page(view.status, Flow::FromApplication, layout(site, "Error", &body))

@@ -12,6 +12,8 @@
 //! # Sources
 //! Content Security Policy Level 3; WCAG 2.2, level AA; RFC 9700 §4.16 (clickjacking).
 
+mod accounts;
+mod connect;
 mod connections;
 mod consent;
 mod error;
@@ -26,8 +28,9 @@ mod site;
 mod style;
 mod times;
 
+pub(crate) use connect::{ConnectProblem, ConnectView, connect, connect_problem};
+pub(crate) use connections::{Accounts, Notice, connections};
 pub use connections::{ClientFamily, ConnectedClient, ConnectionsView};
-pub(crate) use connections::{Notice, connections};
 pub(crate) use consent::consent;
 pub(crate) use error::{PageError, authorize_error, error, refused_request};
 pub(crate) use first_account::{FirstAccountProblem, FirstAccountView, first_account};

@@ -81,7 +81,7 @@ fn connections_of(name: &str, scope: &str) -> Response<Bytes> {
         ConnectedClient::new(url, Some("Inspector"), vec![family("f3", Some(ago(5)))])
             .identity(ClientIdentity::MetadataDocument { host: "client.example".into() }),
     ];
-    connections(&site(), &user("alice"), &ConnectionsView::new(clients), None, now())
+    connections(&site(), &user("alice"), (&ConnectionsView::new(clients), None), None, now())
 }
 
 fn sign_in_of(waiting: Option<&str>, problem: Option<SignInProblem>) -> Response<Bytes> {
@@ -141,14 +141,14 @@ fn all() -> Vec<(String, Response<Bytes>)> {
         ("password, wrong", password_of(false, Some(wrong))),
         ("password, short", password_of(false, Some(PasswordProblem::New(short)))),
         ("connections", connections_of("Claude Code", "read contacts")),
-        ("connections, empty", connections(&site(), &user("alice"), &empty, None, now())),
+        ("connections, empty", connections(&site(), &user("alice"), (&empty, None), None, now())),
         ("connections, unreadable", {
             let view = ConnectionsView::new(Vec::new()).unreadable(1);
-            connections(&site(), &user("alice"), &view, None, now())
+            connections(&site(), &user("alice"), (&view, None), None, now())
         }),
         ("connections, ended", {
             let notice = Some(Notice::Ended);
-            connections(&site(), &user("alice"), &empty.clone().and_more(), notice, now())
+            connections(&site(), &user("alice"), (&empty.clone().and_more(), None), notice, now())
         }),
         ("signed out", signed_out(&site(), SignedOut::Here)),
         ("signed out everywhere", signed_out(&site(), SignedOut::Everywhere)),

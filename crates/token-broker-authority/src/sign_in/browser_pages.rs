@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Response};
-use token_broker_store::authority::AuthorityStore;
+use token_broker_store::{authority::AuthorityStore, connect::BoxConnections};
 use tower_token_broker::{
     Broker,
     audit::{AuditError, Note},
@@ -14,6 +14,7 @@ use tower_token_broker::{
 
 use super::{
     BrowserRequest, ClientAccess, Passwords, PasswordsOptions, ThrottleOptions,
+    connect::ConnectPath,
     form::Form,
     request::{method_not_allowed, see_other},
     throttle::Throttle,
@@ -82,6 +83,8 @@ pub(super) struct Shared<S, A> {
     pub(super) passwords: Passwords,
     pub(super) throttle: Throttle,
     pub(super) session_lifetime: Duration,
+    /// The accounts that users connect; `None` if no server needs any.
+    pub(super) connections: Option<BoxConnections>,
 }
 
 impl<S: AuthorityStore, A: ClientAccess> BrowserPages<S, A> {
@@ -103,7 +106,18 @@ impl<S: AuthorityStore, A: ClientAccess> BrowserPages<S, A> {
             passwords: Passwords::new(options.passwords),
             throttle: Throttle::new(options.throttle, broker.clock().clone()),
             session_lifetime: options.session_lifetime,
+            connections: None,
         }))
+    }
+
+    /// Adds the pages on which users connect their own accounts at servers.
+    #[must_use = "returns the pages with the new ones"]
+    pub fn connections(mut self, connections: BoxConnections) -> Self {
+        // There are no clones yet.
+        if let Some(shared) = Arc::get_mut(&mut self.0) {
+            shared.connections = Some(connections);
+        }
+        self
     }
 
     /// Handles the request of a browser; `None` if its path is no page.
@@ -118,6 +132,9 @@ impl<S: AuthorityStore, A: ClientAccess> BrowserPages<S, A> {
                 true => style_sheet,
                 false => method_not_allowed("GET, HEAD"),
             });
+        }
+        if let Some(path) = ConnectPath::of(path) {
+            return Some(self.0.connect_requests(path, request).await);
         }
         let page = Page::at(path)?;
         Some(if is_get(request.method) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Response;
-use token_broker_store::authority::AuthorityStore;
+use token_broker_store::{authority::AuthorityStore, connect::Connections as _};
 use tower_token_broker::audit::{Note, SignOutExtent};
 
 use super::{
@@ -15,8 +15,19 @@ use super::{
 };
 use crate::{
     authorize::SignedIn,
-    pages::{self, Notice, PageError, SignedOut},
+    pages::{self, Accounts, Notice, PageError, SignedOut},
 };
+
+/// Returns the news that a redirect to the account page carries.
+fn notice_of(request: &BrowserRequest<'_>) -> Option<Notice> {
+    let notices = [
+        ("ended", Notice::Ended),
+        ("connected", Notice::Connected),
+        ("disconnected", Notice::Disconnected),
+    ];
+    let notice = notices.into_iter().find(|(name, _)| request.query(name).is_some());
+    notice.map(|(_, notice)| notice)
+}
 
 impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
     /// Shows the account page.
@@ -29,8 +40,15 @@ impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
         let Ok(view) = self.access.clients(&user.user).await else {
             return self.error(request, PageError::Unavailable);
         };
-        let notice = request.query("ended").map(|_| Notice::Ended);
-        pages::connections(&self.site, &user, &view, notice, self.clock().now())
+        let connections = match &self.connections {
+            None => None,
+            Some(connections) => Some(connections.connections(&user.user).await.ok()),
+        };
+        let accounts = connections
+            .as_ref()
+            .map(|connections| Accounts { connections: connections.as_deref() });
+        let notice = notice_of(request);
+        pages::connections(&self.site, &user, (&view, accounts), notice, self.clock().now())
     }
 
     /// Ends the access of one token family, or everything.
@@ -54,6 +72,12 @@ impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
                 Err(_) => self.error(request, PageError::NotEnded),
             },
             (Some("end-all"), _) => self.end_everything(request, &user).await,
+            (Some("disconnect"), _) => match form.get("server") {
+                Some(server) => {
+                    self.disconnect(request, (&user, server), form.get("account")).await
+                }
+                None => self.error(request, PageError::FormUnreadable),
+            },
             (Some(_) | None, _) => self.error(request, PageError::FormUnreadable),
         }
     }

@@ -10,6 +10,8 @@
 //! | `/first-account` | GET, POST | create the first account, by its one-time link |
 //! | `/connections` | GET, POST | applications with access; end it |
 //! | `/sign-out` | POST | end the session of this browser |
+//! | `/connect/{server}` | GET, POST | connect an account at a server |
+//! | `/connect/{server}/callback` | GET | the return from its authorization server |
 //! | `/assets/pages-….css` | GET | the style sheet |
 //!
 //! # Sessions
@@ -40,6 +42,7 @@ mod access;
 mod authority_access;
 mod browser_pages;
 mod browser_secret;
+mod connect;
 mod connections;
 mod cookie;
 mod csrf;

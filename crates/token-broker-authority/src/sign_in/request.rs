@@ -71,6 +71,15 @@ pub(super) fn see_other(location: &str) -> Response<Bytes> {
     response
 }
 
+/// Creates a redirect to an authorization server, by GET (303). Its URL has a `state`, and no
+/// referrer follows it.
+pub(super) fn see_other_site(location: &str) -> Response<Bytes> {
+    let mut response = see_other(location);
+    let headers = response.headers_mut();
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
 /// Adds a cookie to a response.
 pub(super) fn with_cookie(
     mut response: Response<Bytes>,

@@ -27,8 +27,16 @@ impl<S: AuthorityStore, A: ClientAccess> BrowserPages<S, A> {
     /// The address of a browser is axum's `ConnectInfo<SocketAddr>`, or a [`SocketAddr`] in the
     /// request's extensions, which a service after a proxy inserts.
     pub fn router(&self) -> Router {
-        let paths =
-            ["/sign-in", "/password", "/first-account", "/connections", "/sign-out", style_path()];
+        let paths = [
+            "/sign-in",
+            "/password",
+            "/first-account",
+            "/connections",
+            "/sign-out",
+            "/connect/{server}",
+            "/connect/{server}/callback",
+            style_path(),
+        ];
         paths.into_iter().fold(Router::new(), |router, path| {
             let pages = self.clone();
             let path = self.shared().site.path(path);

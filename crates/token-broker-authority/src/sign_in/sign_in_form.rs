@@ -18,10 +18,13 @@ use crate::{
     pages::{self, PageError, PasswordView, SignInProblem, SignInView},
 };
 
-/// The authorization request that waits for a sign-in, as the browser carries it.
+/// The request or page that waits for a sign-in, as the browser carries it.
 pub(super) struct Waiting {
     pub(super) sealed: String,
-    pub(super) pending: Pending,
+    /// Where the browser continues, on this site.
+    location: String,
+    /// The name that the waiting application claims; `None` if a page waits.
+    application: Option<String>,
 }
 
 impl<S: AuthorityStore, A> Shared<S, A> {
@@ -130,9 +133,7 @@ impl<S: AuthorityStore, A> Shared<S, A> {
     ) -> Response<Bytes> {
         let visit = self.visit(request.headers);
         let view = SignInView {
-            waiting: waiting.map(|waiting| {
-                waiting.pending.claimed_name().unwrap_or("an application without a name")
-            }),
+            waiting: waiting.and_then(|waiting| waiting.application.as_deref()),
             pending: waiting.map(|waiting| &*waiting.sealed),
             user_name,
             csrf: &visit.secret.form_token(),
@@ -143,22 +144,38 @@ impl<S: AuthorityStore, A> Shared<S, A> {
     }
 }
 
+fn name_of(pending: &Pending) -> &str {
+    pending.claimed_name().unwrap_or("an application without a name")
+}
+
 /// The sealed authorization request was changed, or has expired.
 pub(super) struct NotWaiting;
 
 impl<S, A> Shared<S, A> {
     /// Opens the sealed authorization request that a browser carries, if it carries one.
-    // D525: only what the authorize endpoint sealed is opened, and the next location is in it.
+    // D525: only what the authorize endpoint or a page sealed is opened, and the next location is
+    // in it.
     pub(super) fn waiting(&self, sealed: Option<&str>) -> Result<Option<Waiting>, NotWaiting> {
         let Some(sealed) = sealed else { return Ok(None) };
-        let pending = self.pending.open(sealed).ok_or(NotWaiting)?;
-        Ok(Some(Waiting { sealed: sealed.to_owned(), pending }))
+        let waiting = match self.pending.open(sealed) {
+            Some(pending) => Waiting {
+                sealed: sealed.to_owned(),
+                location: pending.location().to_owned(),
+                application: Some(name_of(&pending).to_owned()),
+            },
+            None => {
+                let path = self.pending.open_page(sealed).ok_or(NotWaiting)?;
+                let location = self.site.path(&path);
+                Waiting { sealed: sealed.to_owned(), location, application: None }
+            }
+        };
+        Ok(Some(waiting))
     }
 
     /// Returns where the browser continues after the sign-in.
     pub(super) fn next(&self, waiting: Option<&Waiting>) -> String {
         match waiting {
-            Some(waiting) => waiting.pending.location().to_owned(),
+            Some(waiting) => waiting.location.clone(),
             None => self.site.path("/connections"),
         }
     }
