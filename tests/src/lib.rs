@@ -8,6 +8,7 @@
     reason = "test code outside of a tests folder"
 )]
 
+pub mod account_server;
 pub mod grpc;
 pub mod harness;
 pub mod ledger;

@@ -38,6 +38,13 @@ impl Browser {
         self.visit("POST", &action, &encode(&form), "same-origin").await
     }
 
+    /// Sends the form of a page that contains this text, with these values.
+    pub async fn submit_form(&mut self, page: &Page, text: &str, values: &[(&str, &str)]) -> Page {
+        let (action, mut form) = page.form_with(text);
+        form.extend(values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        self.visit("POST", &action, &encode(&form), "same-origin").await
+    }
+
     async fn visit(&mut self, method: &str, target: &str, body: &str, site: &str) -> Page {
         let (mut method, mut target, mut body) = (method, target.to_owned(), body.to_owned());
         for _ in 0..10 {
@@ -127,11 +134,23 @@ impl Page {
     /// Returns the action of the last form, and its hidden fields.
     fn form(&self) -> (String, Vec<(String, String)>) {
         let (_, form) = self.text().rsplit_once("<form ").expect("a form");
-        let fields = form.split("<input ").filter(|input| input.starts_with("type=\"hidden\""));
-        let fields =
-            fields.map(|input| (attribute(input, "name"), attribute(input, "value"))).collect();
-        (attribute(form, "action"), fields)
+        fields_of(form)
     }
+
+    /// Returns the action of the first form that contains this text, and its hidden fields.
+    fn form_with(&self, text: &str) -> (String, Vec<(String, String)>) {
+        let mut forms = self.text().split("<form ").skip(1);
+        let of = |form: &&str| form.split("</form>").next().is_some_and(|form| form.contains(text));
+        let form = forms.find(of).unwrap_or_else(|| panic!("no form has {text:?}"));
+        fields_of(form.split("</form>").next().unwrap_or_default())
+    }
+}
+
+fn fields_of(form: &str) -> (String, Vec<(String, String)>) {
+    let fields = form.split("<input ").filter(|input| input.starts_with("type=\"hidden\""));
+    let fields =
+        fields.map(|input| (attribute(input, "name"), attribute(input, "value"))).collect();
+    (attribute(form, "action"), fields)
 }
 
 fn attribute(tag: &str, name: &str) -> String {

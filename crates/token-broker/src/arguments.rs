@@ -263,11 +263,18 @@ pub(crate) enum GrantsCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// End a grant: no request uses it any longer, and its tokens are erased
+    /// End grants: no request uses them any longer, and their tokens are revoked upstream
+    #[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
     Revoke {
-        /// The ID of the grant
-        #[arg(allow_hyphen_values = true)]
-        id: String,
+        /// The ID of a grant
+        #[arg(group = "which", allow_hyphen_values = true, conflicts_with_all = ["user", "server"])]
+        id: Option<String>,
+        /// All grants of this user, by subject or by the name of the account
+        #[arg(long, group = "which", allow_hyphen_values = true)]
+        user: Option<String>,
+        /// All grants for this server: before it is removed from the configuration
+        #[arg(long, group = "which")]
+        server: Option<String>,
         #[command(flatten)]
         common: Common,
     },

@@ -231,8 +231,18 @@ async fn grants(command: GrantsCommand) -> ExitCode {
             })
             .await
         }
-        GrantsCommand::Revoke { id, common } => {
-            run(&common, Store::MustExist, async |session, _| session.revoke_grant(&id).await).await
+        GrantsCommand::Revoke { id, user, server, common } => {
+            run(&common, Store::MustExist, async |session, _| match id {
+                Some(id) => session.revoke_grant(&id).await,
+                None => {
+                    let user = match user {
+                        Some(user) => Some(session.user(&user).await?),
+                        None => None,
+                    };
+                    session.revoke_grants(user.as_ref(), server.as_deref()).await
+                }
+            })
+            .await
         }
     }
 }

@@ -3,7 +3,11 @@
 use std::path::Path;
 
 use aws_lc_rs::rand;
-use token_broker_store::{Account, Grant, GrantFilter, GrantKey, GrantStore as _, GrantSummary};
+use token_broker_store::{
+    Account, Grant, GrantFilter, GrantKey, GrantRef, GrantState, GrantStore as _, GrantSummary,
+    StoreError,
+    connect::{ConnectStore as _, RevocationId},
+};
 use tower_token_broker::{
     principal::{GrantId, Scopes, User},
     revocation::RevocationTarget,
@@ -57,14 +61,51 @@ impl Session<'_> {
         let noted = self.note("grants revoke", Some(id)).await;
         let grant = self.stores.sql.find_grant(&GrantId::new(id)).await?;
         let grant = grant.ok_or_else(|| CommandError::NoGrant(id.to_owned()))?;
-        // First the revocation, which ends its use at once. A log that takes no record delays it
-        // not.
-        self.revoke(RevocationTarget::Grant(GrantId::new(id))).await?;
-        self.stores.sql.revoke(&grant).await?;
+        self.end_grant(&grant).await?;
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;
         let (user, account) = (shown(&grant.key.user), grant.key.account.as_str());
         Ok(format!("revoked: the grant of {user} for {} ({account})", grant.key.server))
+    }
+
+    /// Ends all grants of a user, or for a server, or of a user for a server, and the connects in
+    /// progress that could bring them back.
+    ///
+    /// # Errors
+    /// [`CommandError`]
+    pub async fn revoke_grants(
+        &self,
+        user: Option<&User>,
+        server: Option<&str>,
+    ) -> Result<String, CommandError> {
+        let noted = self.note("grants revoke", user.map(User::subject).or(server)).await;
+        if let Some(user) = user {
+            self.stores.sql.end_connects(user, server).await?;
+        }
+        let mut count = 0;
+        for grant in self.all_grants(user, server).await? {
+            if grant.state != GrantState::Revoked {
+                self.end_grant(&grant.to_ref()).await?;
+                count += 1;
+            }
+        }
+        self.has_revoked().await;
+        noted.map_err(CommandError::done_not_recorded)?;
+        Ok(format!("revoked: {count} {}", if count == 1 { "grant" } else { "grants" }))
+    }
+
+    /// Ends a grant. A running gateway revokes its tokens at their authorization server.
+    async fn end_grant(&self, grant: &GrantRef) -> Result<(), CommandError> {
+        // First the revocation, which ends its use at once. A log that takes no record delays it
+        // not.
+        self.revoke(RevocationTarget::Grant(grant.id.clone())).await?;
+        let (store, id) = (&self.stores.sql, RevocationId::new(&random_id()));
+        match store.disconnect(grant, &id, self.broker.clock().now()).await {
+            // Tokens that no one can read cannot be revoked at their server.
+            Err(StoreError::Unreadable { .. }) => store.revoke(grant).await?,
+            ended => ended?,
+        };
+        Ok(())
     }
 
     /// Stores a grant that was obtained elsewhere.
@@ -75,6 +116,14 @@ impl Session<'_> {
         let server = server(self.configuration, new.server)?;
         let Credential::OAuth(at) = &server.credential else {
             let why = format!("server {} has no `kind = \"oauth\"` credential", server.name);
+            return Err(CommandError::Argument(why));
+        };
+        let Some(issuer) = at.issuer.as_ref().filter(|_| at.client.is_some()) else {
+            let why = format!(
+                "server {} has no `issuer` or `client_id`: a token of another client cannot be \
+                 refreshed by a client that the gateway registers itself",
+                server.name
+            );
             return Err(CommandError::Argument(why));
         };
         let argument = |error: &dyn std::fmt::Display| CommandError::Argument(error.to_string());
@@ -95,7 +144,7 @@ impl Session<'_> {
         if let Some(existing) = existing.as_ref().filter(|_| !new.replace) {
             return Err(CommandError::GrantExists(existing.id.as_str().to_owned()));
         }
-        let grant = Grant::new(new_grant_id(), key, &at.issuer)
+        let grant = Grant::new(GrantId::new(&random_id()), key, issuer)
             .granted(scopes)
             .refresh_token(refresh_token);
         let stored = self.stores.sql.put(grant).await?;
@@ -128,8 +177,8 @@ pub struct NewGrant<'a> {
 
 /// Returns a new ID of 128 random bits. As hexadecimal, it never begins with a hyphen, which a
 /// command would take for an option.
-fn new_grant_id() -> GrantId {
+fn random_id() -> String {
     let mut id = [0; 16];
     rand::fill(&mut id).expect("the system's source of randomness does not fail once it is seeded");
-    GrantId::new(&format!("{:032x}", u128::from_be_bytes(id)))
+    format!("{:032x}", u128::from_be_bytes(id))
 }

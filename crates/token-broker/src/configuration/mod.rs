@@ -23,8 +23,8 @@ pub use self::{
     checks::RESERVED_NAMES,
     errors::{ConfigurationError, ConfigurationErrors},
     model::{
-        AuthorizationServer, Configuration, Credential, LogFormat, Login, Network, Profile, Rule,
-        Server, Store, TlsFiles, Tokens,
+        AuthorizationServer, Configuration, Credential, LogFormat, Login, Network, OAuth,
+        OAuthClient, Profile, ResourceParameter, Rule, Server, Store, TlsFiles, Tokens,
     },
     read::load,
     schema::schema,

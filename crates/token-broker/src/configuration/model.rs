@@ -198,8 +198,8 @@ pub enum Credential {
         /// The scopes that it has.
         scopes: Scopes,
     },
-    /// A grant for each user, in the store.
-    OAuth(AuthorizationServer),
+    /// The account of each user, which the user connects.
+    OAuth(Box<OAuth>),
     /// A token of the broker itself.
     ClientCredentials(AuthorizationServer),
     /// A token for each user, in exchange for an assertion that the broker signs.
@@ -226,12 +226,69 @@ pub struct AuthorizationServer {
     pub resource: Option<String>,
     /// `audience` of each request.
     pub audience: Option<String>,
+}
+
+/// Settings for the accounts that users connect at a server. Settings that are missing are
+/// discovered.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OAuth {
+    /// Issuer of the authorization server.
+    pub issuer: Option<String>,
+    /// The issuer that its metadata names, if it is another one.
+    pub issuer_pin: Option<String>,
+    /// The resource that the metadata of the server names, if it is not the server's URL.
+    pub resource_pin: Option<String>,
+    /// Its authorization endpoint.
+    pub authorization_endpoint: Option<Uri>,
+    /// Its token endpoint.
+    pub token_endpoint: Option<Uri>,
+    /// Its revocation endpoint.
+    pub revocation_endpoint: Option<Uri>,
+    /// Origins, other than the issuer's, at which it may have endpoints.
+    pub endpoint_origins: Vec<String>,
+    /// The client of the broker there; `None` to use its metadata document or to register.
+    pub client: Option<OAuthClient>,
+    /// The scopes that are requested.
+    pub scopes: Scopes,
+    /// `resource` of each request.
+    pub resource: ResourceParameter,
+    /// Further parameters of the authorize request.
+    pub authorize_parameters: Vec<(String, String)>,
+    /// Whether users may connect although the metadata does not name S256.
+    pub allows_unadvertised_pkce: bool,
     /// Whether a refresh is sent without `scope`.
     pub omit_scope_on_refresh: bool,
     /// Further codes that end a grant.
     pub grant_ended_codes: Vec<String>,
     /// Further codes that need the user.
     pub user_required_codes: Vec<String>,
+}
+
+/// A client of the broker that an operator registered.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OAuthClient {
+    /// `client_id`.
+    pub id: String,
+    /// The secret; `None` for a public client.
+    pub secret: Option<Secret>,
+    /// Whether the secret is sent in the form instead of by HTTP Basic.
+    pub secret_in_form: bool,
+}
+
+/// The parameter `resource` (RFC 8707).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "the gateway handles each")]
+pub enum ResourceParameter {
+    /// The URL of the server.
+    Upstream,
+    /// The resource that the metadata of the server names.
+    Metadata,
+    /// This text.
+    Text(String),
+    /// Not sent.
+    None,
 }
 
 /// A rule about calls of one server.

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use axum::{Router, response::Redirect, routing::get};
+use http::header;
 use token_broker_authority::{
     Authority, IssuerUrl, ProtectedServer,
     client::{ClientDocuments, DocumentLimits},
@@ -14,7 +15,9 @@ use token_broker_sql::SqlStore;
 use token_broker_store::{
     StoreError,
     authority::{AccountStore as _, PageRequest, SessionStore as _},
+    connect::BoxConnections,
 };
+use token_broker_upstream::Connector;
 use tower_token_broker::{
     Broker,
     clock::Timestamp,
@@ -45,7 +48,7 @@ impl Login {
         broker: &Broker,
         store: &SqlStore,
         configuration: &Configuration,
-        (login, client): (&configuration::Login, GuardedClient),
+        (login, client, connector): (&configuration::Login, GuardedClient, &Connector<SqlStore>),
     ) -> Result<Self, GatewayError> {
         let failed = |error: &dyn std::fmt::Display| GatewayError::Login(error.to_string());
         let issuer =
@@ -74,7 +77,8 @@ impl Login {
             authority.pending().clone(),
             BrowserPagesOptions::default().session_lifetime(login.session_lifetime),
         );
-        let router = Router::new()
+        let pages = pages.connections(BoxConnections::new(connector.clone()));
+        let router = document_router(connector)
             .route("/", get(async || Redirect::to("/connections")))
             .merge(pages.router())
             .merge(authority.router(pages));
@@ -128,6 +132,19 @@ impl Login {
         }
         Ok(())
     }
+}
+
+/// Returns the route of the metadata document that describes the gateway as a client, for
+/// authorization servers that fetch it.
+fn document_router(connector: &Connector<SqlStore>) -> Router {
+    let Some((path, _)) = connector.client_document() else { return Router::new() };
+    let connector = connector.clone();
+    // Its redirect URIs follow the configuration.
+    let document = async move || {
+        let document = connector.client_document().map(|(_, document)| document);
+        ([(header::CONTENT_TYPE, "application/json")], document.unwrap_or_default())
+    };
+    Router::new().route(path, get(document))
 }
 
 /// Returns the address of the pages.

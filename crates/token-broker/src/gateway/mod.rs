@@ -2,6 +2,7 @@
 
 mod activity;
 mod client_address;
+mod connect;
 mod listener;
 mod login;
 mod logs;
@@ -24,6 +25,8 @@ use std::{
     time::Duration,
 };
 
+use token_broker_store::authority::AuthorityStore as _;
+use token_broker_upstream::Connector;
 use tokio::{net::TcpListener, task::JoinSet};
 use tower_token_broker::{
     Broker,
@@ -242,9 +245,12 @@ async fn run(
 ) -> Result<(), GatewayError> {
     let client = servers::client(configuration)?;
     let sql = stores.sql.clone();
+    let lookup = sql.lookup_key().await;
+    let lookup = lookup.map_err(|error| GatewayError::Store(error.to_string()))?;
+    let connector = Connector::new(broker, sql.clone(), lookup, &origin(&configuration.public_url));
     let login = match &configuration.tokens {
         Tokens::Login(login) => {
-            let parts = (&**login, client.clone());
+            let parts = (&**login, client.clone(), &connector);
             Some(Login::start(broker, &sql, configuration, parts).await?)
         }
         Tokens::Jwt { .. } | Tokens::Introspection { .. } | Tokens::Trial { .. } => None,
@@ -256,6 +262,7 @@ async fn run(
         grants: stores.sql.clone(),
         verifier: Arc::new(verifier),
         authority,
+        connector: connector.clone(),
         policies: HashMap::new(),
     };
     let servers = shared.build(configuration)?;
@@ -300,6 +307,7 @@ async fn run(
     let mut beside = JoinSet::new();
     beside.spawn(reload.run());
     beside.spawn(marks.clone().watch(sql.clone()));
+    beside.spawn(connect::keep_clean(connector));
     listener.serve(stop).await;
     drop(beside);
     // A revocation of the last second, too. If it fails, the note of before is in effect.

@@ -12,8 +12,8 @@ use token_broker_authority::{Authority, ProtectedServer, client::ConfiguredClien
 use token_broker_outbound::{Guard, GuardedClient, Proxy};
 use token_broker_sql::SqlStore;
 use token_broker_upstream::{
-    Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, SignError,
-    StaticSecret, StoredGrants, TokenExchange,
+    Assertion, AuthorizationServer, ClientAuthentication, ClientCredentials, ConnectServer,
+    Connector, SignError, StaticSecret, StoredGrants, TokenExchange,
 };
 use tower_token_broker::{
     Broker, Secret,
@@ -25,7 +25,7 @@ use tower_token_broker::{
 };
 
 use super::{
-    GatewayError, login, policy,
+    GatewayError, connect, login, policy,
     routes::Stacks,
     tokens::{Verifier, origin, trial_issuer},
 };
@@ -38,6 +38,8 @@ pub(super) struct Shared {
     pub(super) verifier: Arc<Verifier>,
     /// The gateway's own authorization server, if users sign in there.
     pub(super) authority: Option<Authority<SqlStore>>,
+    /// Connects accounts, and revokes the tokens of disconnected ones.
+    pub(super) connector: Connector<SqlStore>,
     /// The policy of each server that there was, by its name and by where its requests go. It
     /// outlives a reload, so that open streams are judged by the new rules, and those to another
     /// upstream by none.
@@ -50,6 +52,8 @@ struct Prepared<'a> {
     rules: Rules,
     credential: BoxProvideCredential,
     proxy: Proxy,
+    /// How users connect their accounts there.
+    connect: Option<ConnectServer>,
 }
 
 /// The protected servers of one configuration.
@@ -61,6 +65,8 @@ pub(super) struct Servers {
     /// The new rules of each server, by its name.
     rules: HashMap<String, Rules>,
     layers: Vec<ServerLayer>,
+    /// The servers at which users have accounts.
+    connect: Vec<ConnectServer>,
     /// The servers and clients of the gateway's own authorization server.
     login: Option<(Vec<ProtectedServer>, Vec<ConfiguredClient>)>,
 }
@@ -92,15 +98,18 @@ impl Shared {
                 resources.insert(resource.as_str().into());
             }
         }
-        let rules = prepared.into_iter().map(|prepared| (target(prepared.server), prepared.rules));
-        let rules = rules.collect();
+        let (mut rules, mut connect) = (HashMap::new(), Vec::new());
+        for prepared in prepared {
+            rules.insert(target(prepared.server), prepared.rules);
+            connect.extend(prepared.connect);
+        }
         let login = match &configuration.tokens {
             Tokens::Login(login) => {
                 Some((login::protected(configuration, login)?, login.clients.clone()))
             }
             Tokens::Jwt { .. } | Tokens::Introspection { .. } | Tokens::Trial { .. } => None,
         };
-        Ok(Servers { stacks, resources, rules, layers, login })
+        Ok(Servers { stacks, resources, rules, layers, connect, login })
     }
 
     /// Puts the new rules into effect, also for open streams, and serves the new metadata. Servers
@@ -110,6 +119,7 @@ impl Shared {
             policy.replace(servers.rules.get(name).cloned().unwrap_or_default());
         }
         servers.layers.iter().for_each(BrokerLayer::publish_metadata);
+        self.connector.replace_servers(servers.connect.iter().cloned());
         if let (Some(authority), Some((protected, clients))) = (&self.authority, &servers.login) {
             authority.replace_servers(protected.clone());
             authority.replace_clients(clients.clone());
@@ -128,15 +138,28 @@ impl Shared {
         let guard = guard(&server.network).map_err(|error| failed(&error))?;
         let rules = policy::rules(server).map_err(|error| failed(&error))?;
         let proxy = Proxy::new(&guard).map_err(|error| failed(&error))?;
-        let credential = self.credential(configuration, server, &guard)?;
-        Ok(Prepared { server, rules, credential, proxy })
+        let connect = match &server.credential {
+            Credential::OAuth(oauth) => {
+                let names = names_of(configuration, server)?;
+                let names = names.into_iter().map(|(resource, _)| resource);
+                Some(
+                    connect::server(server, oauth, names, &guard)
+                        .map_err(|error| failed(&error))?,
+                )
+            }
+            Credential::Static { .. }
+            | Credential::ClientCredentials(_)
+            | Credential::TokenExchange(_) => None,
+        };
+        let credential = self.credential(configuration, server, (&guard, connect.as_ref()))?;
+        Ok(Prepared { server, rules, credential, proxy, connect })
     }
 
     fn credential(
         &self,
         configuration: &Configuration,
         server: &Server,
-        guard: &Guard,
+        (guard, connect): (&Guard, Option<&ConnectServer>),
     ) -> Result<BoxProvideCredential, GatewayError> {
         let failed = |error: &dyn std::fmt::Display| GatewayError::Server {
             name: server.name.clone(),
@@ -156,13 +179,16 @@ impl Shared {
                 }
                 BoxProvideCredential::new(source)
             }
-            Credential::OAuth(at) => BoxProvideCredential::new(StoredGrants::new(
-                broker,
-                self.grants.clone(),
-                upstream,
-                authorization_server(at),
-                client()?,
-            )),
+            Credential::OAuth(oauth) => BoxProvideCredential::new(match connect {
+                // Without pages, grants come from a command.
+                Some(connect) if self.authority.is_some() => {
+                    StoredGrants::connected(broker, upstream, &self.connector, connect)
+                }
+                Some(_) | None => {
+                    let at = connect::fixed(oauth).map_err(|error| failed(&error))?;
+                    StoredGrants::new(broker, self.grants.clone(), upstream, at, client()?)
+                }
+            }),
             Credential::ClientCredentials(at) => BoxProvideCredential::new(ClientCredentials::new(
                 broker,
                 upstream,
@@ -266,17 +292,12 @@ fn authorization_server(at: &configuration::AuthorizationServer) -> Authorizatio
         Some(secret) => ClientAuthentication::basic(&at.client_id, secret.clone()),
     };
     let mut server = AuthorizationServer::new(&at.issuer, at.token_endpoint.clone(), client)
-        .scopes(at.scopes.clone())
-        .grant_ended_codes(at.grant_ended_codes.iter().map(String::as_str))
-        .user_required_codes(at.user_required_codes.iter().map(String::as_str));
+        .scopes(at.scopes.clone());
     if let Some(resource) = &at.resource {
         server = server.resource(resource);
     }
     if let Some(audience) = &at.audience {
         server = server.audience(audience);
-    }
-    if at.omit_scope_on_refresh {
-        server = server.omit_scope_on_refresh();
     }
     server
 }

@@ -85,7 +85,6 @@ const INTROSPECTION: &[&str] = &[
     "/oauth/token_info",
     "/oauth/tokeninfo",
     "/oauth2/introspect",
-    "/connect/introspect",
     "/tokeninfo",
     "/crm/mcp/introspect",
 ];

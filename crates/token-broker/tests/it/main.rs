@@ -6,6 +6,7 @@ mod absent_endpoints;
 mod access_lists;
 mod audit_folder;
 mod audit_verify;
+mod connect;
 mod documents;
 mod gateway;
 mod login;

@@ -2,14 +2,14 @@
 
 use http::HeaderName;
 use token_broker_upstream::StaticSecret;
-use tower_token_broker::{Secret, exchange::Upstream, principal::Scopes};
+use tower_token_broker::{Secret, exchange::Upstream};
 
 use super::{
     super::{
         document::{
             ClientAuthentication, Credential as Section, CredentialKind, Document, TokensKind,
         },
-        key::{Key, Located},
+        key::Located,
         model::{AuthorizationServer, Credential, Network},
     },
     Checks, network,
@@ -49,7 +49,10 @@ impl Checks<'_> {
             |checks: &mut Self, name| checks.authorization_server(section, name, kind.at, network);
         match kind.value {
             CredentialKind::Static => self.static_secret(section, kind.at, upstream),
-            CredentialKind::OAuth => of_server(self, "oauth").map(Credential::OAuth),
+            CredentialKind::OAuth => {
+                let oauth = self.oauth(section, document, kind.at, network);
+                oauth.map(|oauth| Credential::OAuth(Box::new(oauth)))
+            }
             CredentialKind::ClientCredentials => {
                 self.only_for_oauth(section, "client_credentials");
                 if section.client_authentication.value() == Some(&ClientAuthentication::None) {
@@ -154,7 +157,7 @@ impl Checks<'_> {
         let of = (kind, at);
         let (issuer, endpoint) = (&section.issuer, &section.token_endpoint);
         let issuer = self.required(of, ("issuer", issuer), "https://login.example.com");
-        let issuer = issuer.and_then(|issuer| self.issuer(issuer));
+        let issuer = issuer.and_then(|issuer| self.issuer("issuer", issuer));
         let example = "https://login.example.com/token";
         let token_endpoint = self.required(of, ("token_endpoint", endpoint), example);
         let network = (network::Section::Server, network);
@@ -166,26 +169,25 @@ impl Checks<'_> {
         let scopes = self.scopes("scopes", &section.scopes);
         let resource = self.text("resource", &section.resource);
         let audience = self.text("audience", &section.audience);
-        let grant_ended_codes = self.texts("grant_ended_codes", &section.grant_ended_codes);
-        let user_required_codes = self.texts("user_required_codes", &section.user_required_codes);
         Some(AuthorizationServer {
             issuer: issuer?,
             token_endpoint: token_endpoint?,
             client_id: client_id?,
             client_secret: client_secret?,
-            secret_in_form: section.client_authentication.value()
-                == Some(&ClientAuthentication::Post),
+            secret_in_form: Self::is_secret_in_form(section),
             scopes,
             resource,
             audience,
-            omit_scope_on_refresh: section.omit_scope_on_refresh.value() == Some(&true),
-            grant_ended_codes,
-            user_required_codes,
         })
     }
 
+    /// Returns whether the client secret is sent in the body of a request.
+    pub(super) fn is_secret_in_form(section: &Section) -> bool {
+        section.client_authentication.value() == Some(&ClientAuthentication::Post)
+    }
+
     /// Returns the client secret, or `Some(None)` for a public client.
-    fn client_secret(
+    pub(super) fn client_secret(
         &mut self,
         section: &Section,
         kind: &str,
@@ -211,35 +213,5 @@ impl Checks<'_> {
                 self.secret("client_secret", text, file).map(Some)
             }
         }
-    }
-
-    fn only_for_oauth(&mut self, section: &Section, kind: &str) {
-        self.not_for_kind(
-            kind,
-            &[
-                ("omit_scope_on_refresh", section.omit_scope_on_refresh.at()),
-                ("grant_ended_codes", section.grant_ended_codes.at()),
-                ("user_required_codes", section.user_required_codes.at()),
-            ],
-        );
-    }
-
-    /// Returns a list of scopes, one an entry.
-    pub(super) fn scopes(&mut self, key: &str, scopes: &Key<Vec<Located<String>>>) -> Scopes {
-        let mut all = Scopes::none();
-        for scope in scopes.elements() {
-            match Scopes::parse(&scope.value) {
-                Ok(parsed) if parsed.iter().count() == 1 && parsed.contains(&scope.value) => {
-                    all = all.union(&parsed);
-                }
-                Ok(_) | Err(_) => {
-                    let problem = format!("an entry of `{key}` is not one scope");
-                    let remedy = "write each scope as an entry of its own, without spaces, \
-                                  quotation marks and backslashes";
-                    self.fail(scope.at, problem, remedy);
-                }
-            }
-        }
-        all
     }
 }

@@ -7,6 +7,7 @@ mod gateway;
 mod login;
 mod names;
 mod network;
+mod oauth;
 mod placeholder;
 mod rule;
 mod server;

@@ -198,7 +198,7 @@ impl Checks<'_> {
     fn required_issuer(&mut self, section: &Section, at: usize, kind: &str) -> Option<String> {
         let issuer = ("issuer", &section.issuer);
         let issuer = self.required((kind, at), issuer, "https://idp.example.com")?;
-        self.issuer(issuer)
+        self.issuer("issuer", issuer)
     }
 }
 

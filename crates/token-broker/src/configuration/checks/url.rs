@@ -17,27 +17,27 @@ pub(super) fn has_user(url: &Uri) -> bool {
 impl Checks<'_> {
     /// Returns an issuer: `https`, or `http` on this machine. It is compared octet by octet.
     // T324
-    pub(super) fn issuer(&mut self, issuer: &Located<String>) -> Option<String> {
+    pub(super) fn issuer(&mut self, key: &str, issuer: &Located<String>) -> Option<String> {
         let remedy = "write it exactly as in the provider's metadata, like https://idp.example.com";
-        if !self.is_text("`issuer`", issuer) {
+        if !self.is_text(&format!("`{key}`"), issuer) {
             return None;
         }
         let uri: Option<Uri> = issuer.value.parse().ok();
         let problem = match uri.as_ref().map(|uri| (uri, uri.scheme_str(), uri.host())) {
             Some((uri, Some("https" | "http"), Some(_))) if has_user(uri) => {
-                "`issuer` has a user name or password"
+                "has a user name or password"
             }
             Some((uri, ..)) if uri.query().is_some() || issuer.value.contains('#') => {
-                "`issuer` has a query or fragment"
+                "has a query or fragment"
             }
             Some((_, Some("https"), Some(_))) => return Some(issuer.value.clone()),
             Some((_, Some("http"), Some(host))) if is_loopback(host) => {
                 return Some(issuer.value.clone());
             }
-            Some((_, Some("http"), Some(_))) => "`issuer` must be https",
-            _ => "`issuer` is not an absolute URL",
+            Some((_, Some("http"), Some(_))) => "must be https",
+            _ => "is not an absolute URL",
         };
-        self.fail(issuer.at, problem, remedy);
+        self.fail(issuer.at, format!("`{key}` {problem}"), remedy);
         None
     }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 pub(crate) use self::{
     login::{Client, Login, Scope},
-    server::{ClientAuthentication, Credential, CredentialKind, Rule, Server},
+    server::{ClientAuthentication, Credential, CredentialKind, ResourceSource, Rule, Server},
     tokens::{Algorithm, Profile, Tokens, TokensKind},
 };
 use super::key::{Key, Located, SecretText};

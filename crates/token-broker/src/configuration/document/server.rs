@@ -44,9 +44,9 @@ pub(crate) struct Server {
     pub(crate) deny: Key<Vec<Located<Rule>>>,
 }
 
-/// Credential for the server. `static` is one secret for all users. `oauth` is a grant of each
-/// user, from the store. `client_credentials` is a token of the gateway itself. `token_exchange` is
-/// a token for each user, in exchange for an assertion that the gateway signs.
+/// Credential for the server. `static` is one secret for all users. `oauth` is the account of each
+/// user, which the user connects. `client_credentials` is a token of the gateway itself.
+/// `token_exchange` is a token for each user, in exchange for an assertion that the gateway signs.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(extend("required" = ["kind"]))]
@@ -67,13 +67,31 @@ pub(crate) struct Credential {
     /// Scopes that are requested, or that a static secret has.
     #[schemars(example = ["repo:read"], extend("default" = []))]
     pub(crate) scopes: Key<Vec<Located<String>>>,
-    /// Issuer of the authorization server. Required, except by `static`.
+    /// Issuer of the authorization server. Required by `client_credentials` and `token_exchange`,
+    /// and by `oauth` without `[login]`. Otherwise the server announces it (RFC 9728).
     #[schemars(example = &"https://login.example.com")]
     pub(crate) issuer: Key<String>,
-    /// URL of its token endpoint. Required, except by `static`.
+    /// URL of its token endpoint. Required where `issuer` is; otherwise from its metadata.
     #[schemars(example = &"https://login.example.com/token")]
     pub(crate) token_endpoint: Key<String>,
-    /// Client ID of the gateway there. Required, except by `static`.
+    /// `oauth`: URL of its authorization endpoint. By default from its metadata.
+    #[schemars(example = &"https://login.example.com/authorize")]
+    pub(crate) authorization_endpoint: Key<String>,
+    /// `oauth`: URL of its revocation endpoint. By default from its metadata.
+    #[schemars(example = &"https://login.example.com/revoke")]
+    pub(crate) revocation_endpoint: Key<String>,
+    /// `oauth`: issuer that its metadata names, if it is not the one under which the metadata is
+    /// found.
+    #[schemars(example = &"https://accounts.example.com")]
+    pub(crate) issuer_pin: Key<String>,
+    /// `oauth`: resource that the metadata of the server names, if it is not the server's URL.
+    #[schemars(example = &"https://mcp.github.example")]
+    pub(crate) resource_pin: Key<String>,
+    /// `oauth`: origins other than the issuer's at which its metadata may name endpoints.
+    #[schemars(example = ["https://api.example.com"], extend("default" = []))]
+    pub(crate) endpoint_origins: Key<Vec<Located<String>>>,
+    /// Client ID of the gateway there. Required where `issuer` is; otherwise the gateway is known
+    /// by its metadata document, or registers itself (RFC 7591).
     #[schemars(example = &"token-broker")]
     pub(crate) client_id: Key<String>,
     /// Client secret of the gateway there.
@@ -86,12 +104,24 @@ pub(crate) struct Credential {
     /// public client, without a secret.
     #[schemars(extend("default" = "basic"))]
     pub(crate) client_authentication: Key<ClientAuthentication>,
-    /// Parameter `resource` of token requests (RFC 8707).
+    /// Parameter `resource` of requests (RFC 8707).
     #[schemars(example = &"https://mcp.github.example/mcp")]
     pub(crate) resource: Key<String>,
+    /// `oauth`: the parameter `resource` without a text of its own: the server's URL (`upstream`),
+    /// what its metadata names (`metadata`), or none. By default `upstream`, and `none` if
+    /// `token_endpoint` is set.
+    #[schemars(example = &"metadata")]
+    pub(crate) resource_source: Key<ResourceSource>,
     /// Parameter `audience` of token requests, for servers that do not support `resource`.
     #[schemars(example = &"github-api")]
     pub(crate) audience: Key<String>,
+    /// `oauth`: further parameters of the authorize request, each as `name=value`.
+    #[schemars(example = ["access_type=offline"], extend("default" = []))]
+    pub(crate) authorize_parameters: Key<Vec<Located<String>>>,
+    /// `oauth`: whether users may connect although the metadata does not name PKCE with S256. It is
+    /// used in any case.
+    #[schemars(extend("default" = false))]
+    pub(crate) allow_unadvertised_pkce: Key<bool>,
     /// `oauth`: whether a refresh is sent without `scope`, for servers that refuse it.
     #[schemars(extend("default" = false))]
     pub(crate) omit_scope_on_refresh: Key<bool>,
@@ -120,6 +150,15 @@ pub(crate) enum CredentialKind {
 pub(crate) enum ClientAuthentication {
     Basic,
     Post,
+    None,
+}
+
+#[derive(Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub(crate) enum ResourceSource {
+    Upstream,
+    Metadata,
     None,
 }
 

@@ -43,9 +43,10 @@ fn the_base_has_the_documented_defaults() {
     assert_eq!((&server.allow, &server.deny), (&vec![read], &vec![]));
     let Credential::OAuth(at) = &server.credential else { panic!() };
     assert_eq!(at.scopes, Scopes::parse("repo:read").unwrap());
-    assert!(!at.secret_in_form && !at.omit_scope_on_refresh);
+    let client = at.client.as_ref().unwrap();
+    assert!(!client.secret_in_form && !at.omit_scope_on_refresh);
     #[expect(clippy::disallowed_methods, reason = "a test compares the secret")]
-    let secret = at.client_secret.as_ref().unwrap().expose_text();
+    let secret = client.secret.as_ref().unwrap().expose_text();
     assert_eq!(secret, Some(SECRET), "without the line break");
 }
 

@@ -55,7 +55,7 @@ fn a_secret_in_a_variable_replaces_its_file() {
         assert!(loaded.is_err(), "a line break is part of a variable");
         let loaded = fixture.load_with(&text_of_file, &[(secret, "Zq7-from-variable")]).unwrap();
         let Credential::OAuth(at) = &loaded.configuration.servers[0].credential else { panic!() };
-        assert_eq!(text(at.client_secret.as_ref().unwrap()), "Zq7-from-variable");
+        assert_eq!(text(at.client.as_ref().unwrap().secret.as_ref().unwrap()), "Zq7-from-variable");
     }
 }
 
