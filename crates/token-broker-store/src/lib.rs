@@ -6,6 +6,7 @@
 //!   [`RevocationStore`](tower_token_broker::revocation::RevocationStore) in memory.
 //! - [`authority`] has the stores of the authorization server: clients, codes, token families,
 //!   browser sessions, local accounts and signing keys.
+//! - [`connect`] has what users connect: the accounts at servers that become grants.
 //! - [`sealing`] encrypts what a store keeps.
 //! - `contract` (feature `contract`) has the laws that every store must keep, as tests.
 //!
@@ -34,6 +35,7 @@
 //! ```
 
 pub mod authority;
+pub mod connect;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod grants;

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{constant_time, hmac, rand};
-use tower_token_broker::Secret;
+use tower_token_broker::{Secret, principal::User};
 use zeroize::Zeroizing;
 
 use super::ClientId;
@@ -61,6 +61,18 @@ impl LookupKey {
     /// Hashes the token in the one-time link for the first account.
     pub fn first_account_link(&self, token: &Secret) -> LookupHash {
         self.hash(SealingContext::new("first account link"), token)
+    }
+
+    /// Hashes the `state` of a connect.
+    pub fn connect_state(&self, state: &Secret) -> LookupHash {
+        self.hash(SealingContext::new("connect state"), state)
+    }
+
+    /// Hashes a user and a server, for links to the connect page that are for this user only. The
+    /// hash is in the link; it is no secret, and reveals nothing about the user.
+    pub fn connect_link(&self, user: &User, server: &str) -> LookupHash {
+        let context = SealingContext::new("connect link").text(user.issuer()).text(user.subject());
+        LookupHash(octets(&hmac::sign(&self.0, context.text(server).as_bytes())))
     }
 
     /// Hashes the secret of this client. The hash matches for no other client.
@@ -180,13 +192,15 @@ mod tests {
                 key.code(&secret),
                 key.session(&secret),
                 key.first_account_link(&secret),
+                key.connect_state(&secret),
+                key.connect_link(&User::new(text, "a"), "b"),
                 key.client_secret(&one, &secret),
                 key.client_secret(&other, &secret),
                 LookupHash(key.authenticate(&SealingContext::new(text))),
             ]
         };
         let hashes: HashSet<_> = ["", "b", "bc", "\0", "b\0"].into_iter().flat_map(hash).collect();
-        assert_eq!(hashes.len(), 30);
+        assert_eq!(hashes.len(), 40);
     }
 
     #[test]

@@ -74,6 +74,11 @@ pub struct Grant {
     pub key: GrantKey,
     /// Issuer of the authorization server that granted it. Its tokens are sent to no other.
     pub authorization_server: Box<str>,
+    /// The client that obtained it (`client_id`), if it is not the configured one: one that the
+    /// broker registered, or its metadata document. The grant stays bound to it.
+    pub client_id: Option<Box<str>>,
+    /// When the user connected the account; `None` if it is not known.
+    pub connected_at: Option<Timestamp>,
     /// Scopes that the user agreed to.
     pub granted: Scopes,
     /// Refresh token. Without one, the user must connect again when the access token expires.
@@ -99,6 +104,8 @@ impl Grant {
             id,
             key,
             authorization_server: authorization_server.into(),
+            client_id: None,
+            connected_at: None,
             granted: Scopes::none(),
             refresh_token: None,
             access: Vec::new(),
@@ -108,6 +115,20 @@ impl Grant {
             backoff: Backoff::default(),
             refused: None,
         }
+    }
+
+    /// Sets the client that obtained it, if it is not the configured one.
+    #[must_use = "returns the changed grant"]
+    pub fn client_id(mut self, client_id: &str) -> Self {
+        self.client_id = Some(client_id.into());
+        self
+    }
+
+    /// Sets when the user connected the account.
+    #[must_use = "returns the changed grant"]
+    pub const fn connected_at(mut self, at: Timestamp) -> Self {
+        self.connected_at = Some(at);
+        self
     }
 
     /// Sets the scopes that the user agreed to.
@@ -143,6 +164,8 @@ impl Grant {
             id: self.id.clone(),
             key: self.key.clone(),
             authorization_server: self.authorization_server.clone(),
+            client_id: self.client_id.clone(),
+            connected_at: self.connected_at,
             granted: self.granted.clone(),
             has_refresh_token: self.refresh_token.is_some(),
             access_expires_at: self.access.iter().map(|token| token.expires_at).max(),
@@ -165,6 +188,10 @@ pub struct GrantSummary {
     pub key: GrantKey,
     /// [`Grant::authorization_server`]
     pub authorization_server: Box<str>,
+    /// [`Grant::client_id`]
+    pub client_id: Option<Box<str>>,
+    /// [`Grant::connected_at`]
+    pub connected_at: Option<Timestamp>,
     /// [`Grant::granted`]
     pub granted: Scopes,
     /// Whether the grant has a refresh token.
