@@ -37,6 +37,9 @@ alarms! {
     /// The audit file was deleted, renamed, replaced, truncated or written to by another program:
     /// every request is refused.
     AuditFileChanged = "audit.file_changed";
+    /// Too many requests without a verified user are refused: they are counted, and share their
+    /// records.
+    RefusalsCounted = "audit.refusals_counted";
 
     // The stack
     /// A layer is missing outside another one.
