@@ -87,7 +87,12 @@ impl<S: AuthorityStore, A> Shared<S, A> {
             Err(SignInError::Busy) => return Ok(Err(SignInProblem::Busy(Busy::RETRY_AFTER))),
             Err(error) => return Err(error),
         };
-        let Ok(hash) = self.passwords.hash(new).await else {
+        // S528
+        let hashed = async {
+            let place = self.passwords.place(account.name.as_key())?;
+            self.passwords.hash_in(place, new).await
+        };
+        let Ok(hash) = hashed.await else {
             return Ok(Err(SignInProblem::Busy(Busy::RETRY_AFTER)));
         };
         // The password may have been set by an operator since, or the account disabled.

@@ -209,8 +209,9 @@ async fn s527_a_full_pool_is_no_failure_of_the_user() {
     test.account("alice").await;
     let mut browser = test.browser();
     browser.get("/sign-in").await;
+    let passwords = &test.pages.shared().passwords;
     let places: Vec<_> =
-        std::iter::from_fn(|| test.pages.shared().passwords.place().ok()).collect();
+        (0..).map_while(|other| passwords.place(&format!("user-{other}")).ok()).collect();
     for _ in 0..50 {
         let page = browser.post("/sign-in", &[("user", "alice"), ("password", PASSWORD)]).await;
         assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE, "S527");
