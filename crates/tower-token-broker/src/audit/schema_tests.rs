@@ -192,6 +192,8 @@ async fn notes(log: &AuditLog, make: fn(&str) -> String) {
         Note::sign_in_failed(Some(&user), SignInFailure::WrongPassword),
         Note::signed_out(&user, SignOutExtent::Session),
         Note::signed_out(&user, SignOutExtent::Everywhere),
+        Note::password_changed(&user),
+        Note::password_change_failed(&user),
         Note::first_account(&user),
         Note::first_account_failed(&user),
         Note::consent_allowed(consent),
