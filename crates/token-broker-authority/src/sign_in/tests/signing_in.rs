@@ -222,6 +222,26 @@ async fn s527_a_full_pool_is_no_failure_of_the_user() {
 }
 
 #[tokio::test]
+async fn s528_a_busy_account_keeps_no_other_out() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    test.account("bob").await;
+    // What sixty threads with the passwords of one account hold, and as much of an unknown name.
+    let passwords = &test.pages.shared().passwords;
+    let busy = ["alice", "mallory"]
+        .map(|name| std::iter::from_fn(|| passwords.place(name).ok()).take(60).collect::<Vec<_>>());
+    for name in ["alice", "ALICE", "mallory"] {
+        let mut browser = test.browser();
+        browser.get("/sign-in").await;
+        let page = browser.post("/sign-in", &[("user", name), ("password", PASSWORD)]).await;
+        assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE, "S528 {name}");
+    }
+    assert_eq!(location(&test.browser().sign_in("bob").await), "/connections", "S528");
+    drop(busy);
+    assert_eq!(location(&test.browser().sign_in("alice").await), "/connections", "S528");
+}
+
+#[tokio::test]
 async fn the_waiting_application_continues_after_the_sign_in() {
     let test = TestPages::new();
     test.account("alice").await;
