@@ -112,6 +112,8 @@ alarms! {
     SigningKeysNotLoaded = "authority.signing_keys_not_loaded";
     /// The store of the authorization server cannot be reached.
     AuthorityStoreUnavailable = "authority.store_unavailable";
+    /// Nearly as many clients are registered as may be. Then new ones are refused.
+    ClientsNearlyFull = "authority.clients_nearly_full";
     /// A row of the authorization server's store cannot be read.
     AuthorityRowUnreadable = "authority.row_unreadable";
 
