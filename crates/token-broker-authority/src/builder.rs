@@ -14,7 +14,7 @@ use crate::{
         authentication::Authenticator,
     },
     key_rotation::{KeyringError, SigningKeyring},
-    limits::CallerLimiter,
+    limits::{CallerLimiter, Limiter},
     metadata::IssuerUrl,
     servers::{ProtectedServer, Servers},
     token::{FamilyEnder, RevokedTokens, TokenEndpoint, Unfinished},
@@ -150,6 +150,7 @@ impl<S: AuthorityStore> AuthorityBuilder<S> {
             settings: settings.authorize,
             tokens: settings.token,
             per_address: CallerLimiter::new(settings.authorize.per_address, clock),
+            allowed_per_user: Limiter::new(settings.authorize.allowed_per_user, clock),
         };
         let token = TokenEndpoint {
             broker: broker.clone(),

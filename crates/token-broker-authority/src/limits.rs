@@ -94,6 +94,15 @@ impl<K: Eq + Hash> Limiter<K> {
         *entry = now.plus(used);
         Ok(())
     }
+
+    /// Returns a request to the quota that [`Limiter::take`] took for nothing.
+    pub(crate) fn give_back(&self, key: &K) {
+        let now = self.clock.moment();
+        let mut whole_at = self.whole_at.lock();
+        if let Some(entry) = whole_at.get_mut(key) {
+            *entry = now.plus(now.until(*entry).saturating_sub(self.quota.interval()));
+        }
+    }
 }
 
 /// Limits the requests of each caller, for each `T` by itself.
@@ -202,6 +211,22 @@ mod tests {
             assert_eq!(limiter.take(1), Ok(()));
         }
         assert_eq!(limiter.take(1), Err(quarter), "never more than the quota at once");
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let (limiter, clock) = limiter(2);
+        for _ in 0..5 {
+            assert_eq!(limiter.take(1), Ok(()));
+            limiter.give_back(&1);
+        }
+        assert_eq!((limiter.take(1), limiter.take(1)), (Ok(()), Ok(())));
+        assert!(limiter.take(1).is_err());
+        clock.advance(Duration::from_secs(24 * 60 * 60));
+        limiter.give_back(&1);
+        limiter.give_back(&2);
+        assert_eq!((limiter.take(1), limiter.take(1)), (Ok(()), Ok(())));
+        assert!(limiter.take(1).is_err(), "never more than the quota at once");
     }
 
     #[test]

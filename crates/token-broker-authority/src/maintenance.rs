@@ -6,7 +6,10 @@
 use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::rand;
-use token_broker_store::{StoreError, authority::AuthorityStore};
+use token_broker_store::{
+    StoreError,
+    authority::{AuthorityStore, PageRequest},
+};
 use tower_token_broker::alarm::Alarm;
 
 use crate::Authority;
@@ -51,6 +54,30 @@ impl<S: AuthorityStore> Authority<S> {
         outcomes.into_iter().try_fold(0, |sum: usize, removed| Ok(sum.saturating_add(removed?)))
     }
 
+    /// Raises an alarm while nearly as many clients are registered as may be.
+    async fn watch_clients(&self) -> Result<(), StoreError> {
+        let (count, max) = (self.count_clients().await?, self.0.settings.registration.max_clients);
+        if is_nearly_full(count, max) {
+            tracing::warn!(
+                alarm = Alarm::ClientsNearlyFull.code(),
+                clients = count,
+                max_clients = max,
+                "nearly as many clients are registered as may be; then new ones are refused"
+            );
+        }
+        Ok(())
+    }
+
+    async fn count_clients(&self) -> Result<u64, StoreError> {
+        let (mut count, mut request) = (0, PageRequest::first());
+        loop {
+            let page = self.0.store.clients(&request.limit(PageRequest::MAX_LIMIT)).await?;
+            count += (page.rows.len() + page.unreadable.len()) as u64;
+            let Some(next) = page.next else { return Ok(count) };
+            request = PageRequest::after(&next);
+        }
+    }
+
     /// Cleans up until the authority is dropped or the broker shuts down.
     pub(crate) fn keep_clean(&self) {
         let (weak, clock) = (Arc::downgrade(&self.0), self.0.broker.clock().clone());
@@ -61,7 +88,9 @@ impl<S: AuthorityStore> Authority<S> {
                 let round = async {
                     clock.sleep_until(next).await;
                     let endpoints = weak.upgrade()?;
-                    Some(Self(endpoints).clean_up().await)
+                    let authority = Self(endpoints);
+                    let cleaned = authority.clean_up().await;
+                    Some(cleaned.and(authority.watch_clients().await))
                 };
                 // Both may be dropped: each row is removed or not, and the other only waits.
                 let cleaned = tokio::select! {
@@ -70,7 +99,7 @@ impl<S: AuthorityStore> Authority<S> {
                 };
                 match cleaned {
                     None => return,
-                    Some(Ok(_)) => {}
+                    Some(Ok(())) => {}
                     Some(Err(error)) => tracing::warn!(
                         alarm = Alarm::AuthorityStoreUnavailable.code(),
                         %error,
@@ -98,6 +127,11 @@ where
     Ok(removed)
 }
 
+/// Returns whether nine tenths of the clients are registered.
+const fn is_nearly_full(count: u64, max: u64) -> bool {
+    count.saturating_mul(10) >= max.saturating_mul(9)
+}
+
 /// Returns the time until the next clean-up: 7.5 to 12.5 minutes.
 fn pause() -> Duration {
     let mut random = [0; 1];
@@ -108,7 +142,37 @@ fn pause() -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use token_broker_store::authority::{
+        Client, ClientId, ClientStore as _, MemoryAuthority, RegisterClient, Registration,
+    };
+    use tower_token_broker::{Broker, audit::InMemory, sealing::SealingKeys};
+
     use super::*;
+    use crate::IssuerUrl;
+
+    #[tokio::test]
+    async fn all_clients_are_counted_over_pages() {
+        let store = MemoryAuthority::new();
+        let sealing_keys = SealingKeys::new(&[7; 32]);
+        let broker = Broker::builder().audit(InMemory::new()).sealing_keys(sealing_keys);
+        let broker = broker.build().unwrap();
+        let issuer = IssuerUrl::parse("https://broker.example.com").unwrap();
+        for number in 0..2_500 {
+            let id = ClientId::new(&format!("client-{number}"));
+            let client = Client::new(id, broker.clock().now());
+            let registered = store.register_client(&RegisterClient::new(client, u64::MAX)).await;
+            assert_eq!(registered, Ok(Registration::Registered));
+        }
+        let authority = Authority::builder(&broker, issuer, store).start().await.unwrap();
+        assert_eq!(authority.count_clients().await, Ok(2_500));
+    }
+
+    #[test]
+    fn nine_tenths_are_nearly_full() {
+        assert!(!is_nearly_full(8_999, 10_000) && is_nearly_full(9_000, 10_000));
+        assert!(is_nearly_full(10_001, 10_000) && is_nearly_full(0, 0));
+        assert!(!is_nearly_full(0, 10_000) && !is_nearly_full(7, u64::MAX));
+    }
 
     #[test]
     fn the_pause_varies_by_a_quarter() {

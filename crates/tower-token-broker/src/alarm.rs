@@ -37,6 +37,9 @@ alarms! {
     /// The audit file was deleted, renamed, replaced, truncated or written to by another program:
     /// every request is refused.
     AuditFileChanged = "audit.file_changed";
+    /// Too many requests without a verified user are refused: they are counted, and share their
+    /// records.
+    RefusalsCounted = "audit.refusals_counted";
 
     // The stack
     /// A layer is missing outside another one.
@@ -109,6 +112,8 @@ alarms! {
     SigningKeysNotLoaded = "authority.signing_keys_not_loaded";
     /// The store of the authorization server cannot be reached.
     AuthorityStoreUnavailable = "authority.store_unavailable";
+    /// Nearly as many clients are registered as may be. Then new ones are refused.
+    ClientsNearlyFull = "authority.clients_nearly_full";
     /// A row of the authorization server's store cannot be read.
     AuthorityRowUnreadable = "authority.row_unreadable";
 

@@ -215,9 +215,19 @@ impl<S: AuthorityStore> AuthorizeEndpoint<S> {
             .scopes(choice.scopes)
             .challenge(&ticket.pending.challenge)
             .authenticated_at(user.authenticated_at.unwrap_or(now));
+        // F511: each is a token family, and the end of a family is a revocation.
+        if is_allowed && self.allowed_per_user.take(user.user.clone()).is_err() {
+            let decided = self.decided_before(decision, &code).await;
+            let is_new = decided == Err(PageError::AlreadyDecided);
+            return if is_new { Err(PageError::TooManyRequests) } else { decided };
+        }
         let hash = self.lookup.code(&ticket.code);
         // D501: stored once, so each form is decided once. No one has the code yet.
-        match self.store.put_code(&hash, &code).await {
+        let stored = self.store.put_code(&hash, &code).await;
+        if is_allowed && stored.is_err() {
+            self.allowed_per_user.give_back(&user.user);
+        }
+        match stored {
             Ok(()) => {}
             Err(StoreError::Exists { .. }) => return self.decided_before(decision, &code).await,
             Err(_) => return Err(PageError::Unavailable),

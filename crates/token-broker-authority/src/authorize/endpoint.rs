@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use token_broker_store::authority::{AuthorityStore, LookupKey};
-use tower_token_broker::{Broker, request_id::RequestId};
+use tower_token_broker::{Broker, principal::User, request_id::RequestId};
 
 use super::{
     AuthorizePageError as PageError, AuthorizeSettings, ConsentClient, ConsentRedirect,
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     client::{Client, ClientOrigin, Directory, VerifiedRedirect},
-    limits::{CallerLimiter, Network},
+    limits::{CallerLimiter, Limiter, Network},
     oauth_error::ErrorCode,
     params::Params,
     request::EndpointRequest,
@@ -39,6 +39,7 @@ pub(crate) struct AuthorizeEndpoint<S> {
     pub(crate) settings: AuthorizeSettings,
     pub(crate) tokens: TokenSettings,
     pub(crate) per_address: CallerLimiter<Step>,
+    pub(crate) allowed_per_user: Limiter<User>,
 }
 
 /// A step of an authorization. Each has a quota of its own.

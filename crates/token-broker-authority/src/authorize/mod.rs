@@ -15,6 +15,7 @@
 //! # Limits
 //! Query and form ≤ 64 KiB; `state` ≤ 2 KiB, printable ASCII; scopes ≤ 16 KiB. A code lives for a
 //! minute, a consent form for 15 minutes, a request that waits for the sign-in for an hour.
+//! A user allows 60 requests an hour ([`AuthorizeSettings::allowed_per_user`]).
 //!
 //! # Sources
 //! OAuth 2.1 §4.1, RFC 7636, RFC 8252 §7, RFC 8707 §2.1, RFC 9207, RFC 9700 §4.
@@ -69,10 +70,17 @@ pub struct AuthorizeSettings {
     /// Requests of one step (authorize, continue, decide) from one address, or 64 bits of IPv6; 120
     /// per minute by default. Four times as many from 48 bits of IPv6.
     pub per_address: Quota,
+    /// Requests that one user may allow; 60 per hour by default. Each is a token family, whose end
+    /// is a revocation. A form that is sent again counts once.
+    pub allowed_per_user: Quota,
 }
 
 impl Default for AuthorizeSettings {
     fn default() -> Self {
-        Self { code_lifetime: Duration::from_secs(60), per_address: Quota::per_minute(120) }
+        Self {
+            code_lifetime: Duration::from_secs(60),
+            per_address: Quota::per_minute(120),
+            allowed_per_user: Quota::per_hour(60),
+        }
     }
 }

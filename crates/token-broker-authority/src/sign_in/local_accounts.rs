@@ -55,7 +55,7 @@ impl<S: AuthorityStore, A> Shared<S, A> {
         let key = name.as_ref().map_or(user_name, UserName::as_key);
         let device = name.as_ref().and_then(|name| self.device(request.headers, name));
         // S527: before it counts as an attempt, and before anything is looked up.
-        let place = self.passwords.place()?;
+        let place = self.passwords.place(key)?;
         let attempt = match self.throttle.begin(key, Network::of(request.peer), device) {
             Ok(attempt) => attempt,
             Err(throttled) => {
@@ -113,7 +113,8 @@ impl<S: AuthorityStore, A> Shared<S, A> {
     /// Stores a hash of a higher cost. If that fails, the next sign-in does it.
     async fn replace_hash(&self, stored: &AccountWithPassword, password: &str) {
         let Some(password) = Password::parse(password) else { return };
-        let Ok(rehashed) = self.passwords.hash(&password).await else { return };
+        let Ok(place) = self.passwords.place(stored.account.name.as_key()) else { return };
+        let Ok(rehashed) = self.passwords.hash_in(place, &password).await else { return };
         let hash = Secret::from_text(rehashed);
         let account = AccountWithPassword::new(stored.account.clone(), hash);
         if let Err(error) = self.store.rehash_password(&account).await {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Response;
 use token_broker_store::authority::{AuthorityStore, LocalAccount, SetPassword};
-use tower_token_broker::Secret;
+use tower_token_broker::{Secret, audit::Note};
 
 use super::{
     BrowserRequest, Busy, NewPasswordError, Password,
@@ -87,13 +87,25 @@ impl<S: AuthorityStore, A> Shared<S, A> {
             Err(SignInError::Busy) => return Ok(Err(SignInProblem::Busy(Busy::RETRY_AFTER))),
             Err(error) => return Err(error),
         };
-        let Ok(hash) = self.passwords.hash(new).await else {
+        // S528
+        let hashed = async {
+            let place = self.passwords.place(account.name.as_key())?;
+            self.passwords.hash_in(place, new).await
+        };
+        let Ok(hash) = hashed.await else {
             return Ok(Err(SignInProblem::Busy(Busy::RETRY_AFTER)));
         };
         // The password may have been set by an operator since, or the account disabled.
         let set = SetPassword::new(&account.subject, Secret::from_text(hash))
             .expected_epoch(account.epoch);
+        let user = self.user_of(&account);
+        // The record comes first: no password is set without one.
+        self.note(request, Some(&user), Note::password_changed(&user)).await?;
         let changed = self.store.set_password(&set).await?;
+        if changed.is_none() {
+            let failed = Note::password_change_failed(&user);
+            self.note(request, Some(&user), failed).await?;
+        }
         if let Some(account) = &changed {
             // The sessions are over, and with them end the codes that were issued in them.
             self.store.end_sessions(&self.user_of(account), self.clock().now()).await?;

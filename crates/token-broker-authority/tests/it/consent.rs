@@ -1,7 +1,7 @@
 //! The consent form: from our page, in this session, once.
 
 use serde_json::Value;
-use token_broker_authority::{AuthorityBuilder, ProtectedServer};
+use token_broker_authority::{AuthorityBuilder, AuthoritySettings, ProtectedServer, Quota};
 use tower_token_broker::{
     Broker, Secret,
     principal::{Resource, Scopes, User},
@@ -343,4 +343,41 @@ async fn d502_two_users_of_one_client_obtain_their_own_tokens() {
         .map(|issued| text(&issued["subject"]))
         .collect();
     assert_eq!(users, ["alice", "bob"]);
+}
+
+#[tokio::test]
+async fn f511_a_user_allows_so_many_requests_an_hour() {
+    let server = Server::start_with(|_, builder| {
+        let mut settings = AuthoritySettings::default();
+        settings.authorize.per_address = Quota::per_minute(10_000);
+        builder.server(crm()).settings(settings)
+    })
+    .await;
+    let client = server.register(&[REDIRECT]).await;
+    let form = async |user| server.authorize_as(user, &authorization(&client)).await.json();
+    let mut last = None;
+    for _ in 0..60 {
+        let page = form("alice").await;
+        assert_eq!(server.decide("alice", &page, "allow").await.status, 303);
+        // A form that is sent again is the same consent.
+        let again = server.decide("alice", &page, "allow").await;
+        assert_eq!(again.status, 303, "F511");
+        // A denial is none.
+        assert_eq!(server.decide("alice", &form("alice").await, "deny").await.status, 303);
+        last = Some((page, again));
+    }
+    let refused = form("alice").await;
+    for _ in 0..3 {
+        let reply = server.decide("alice", &refused, "allow").await;
+        assert_eq!((reply.status, &*reply.page_error()), (429, "authz.rate_limited"), "F511");
+    }
+    assert_eq!(server.recorded("code_issued").await.len(), 120, "F511: each with its two records");
+    let (page, reply) = last.unwrap();
+    let again = server.decide("alice", &page, "allow").await;
+    assert_eq!(again.location(), reply.location(), "F511: the last one's double click");
+    assert_eq!(server.decide("bob", &form("bob").await, "allow").await.status, 303, "F511");
+    server.clock.advance(minutes(1));
+    let page = form("alice").await;
+    assert_eq!(server.decide("alice", &page, "allow").await.status, 303, "F511");
+    assert_eq!(server.decide("alice", &form("alice").await, "allow").await.status, 429, "F511");
 }

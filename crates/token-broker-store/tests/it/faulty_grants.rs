@@ -11,6 +11,8 @@ use tower_token_broker::{
     principal::{GrantId, User},
 };
 
+use crate::meeting::Meeting;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     LosesBackoff,
@@ -134,6 +136,8 @@ struct Faulty {
     put: Mutex<Vec<(Grant, u64)>>,
     /// End of the lease, where it is checked and then written.
     leased_until: Mutex<Option<Timestamp>>,
+    /// Where callers that race have read the state.
+    race: Meeting,
 }
 
 impl Faulty {
@@ -143,6 +147,7 @@ impl Faulty {
             fault,
             put: Mutex::default(),
             leased_until: Mutex::default(),
+            race: Meeting::new(),
         }
     }
 
@@ -319,7 +324,7 @@ impl GrantStore for Faulty {
             if let Some(until) = held.filter(|until| *until > request.now) {
                 return Ok(LeaseOutcome::Held(until));
             }
-            tokio::task::yield_now().await;
+            self.race.wait().await;
             *self.leased_until.lock() = Some(request.until);
             request.now = Timestamp::from_unix_millis(u64::MAX);
             return self.grants.lease(&request).await;
@@ -368,7 +373,7 @@ impl GrantStore for Faulty {
             }
             Fault::CompleteAnyVersion => lease.version = self.version(&lease.grant).await,
             Fault::CompleteRaces if lease.version == self.version(&lease.grant).await => {
-                tokio::task::yield_now().await;
+                self.race.wait().await;
                 lease.version = self.version(&lease.grant).await;
             }
             Fault::CompleteIgnoresState => {

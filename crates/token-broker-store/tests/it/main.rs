@@ -9,4 +9,5 @@ mod faulty_grants;
 #[expect(clippy::wildcard_enum_match_arm, reason = "each method has only some of the faults")]
 mod faulty_revocations;
 mod laws;
+mod meeting;
 mod stores;

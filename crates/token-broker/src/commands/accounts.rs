@@ -16,6 +16,7 @@ use token_broker_store::{
 };
 use tower_token_broker::{
     Secret,
+    audit::Note,
     principal::User,
     revocation::{RevocationChange, RevocationStore as _, Sequence},
 };
@@ -97,9 +98,14 @@ impl Session<'_> {
             request = request.must_change_password();
         }
         self.note("users passwd", Some(account.name.as_str())).await?;
-        self.stores.sql.set_password(&request).await?.ok_or_else(|| no_account(name))?;
+        let (user, log) = (self.user_of(&account), self.broker.audit_log());
+        log.note(&self.initiator, Note::password_changed(&user)).await?;
+        if self.stores.sql.set_password(&request).await?.is_none() {
+            log.note(&self.initiator, Note::password_change_failed(&user)).await?;
+            return Err(no_account(name));
+        }
         // Their codes end, too.
-        let (user, now) = (self.user_of(&account), self.broker.clock().now());
+        let now = self.broker.clock().now();
         self.stores.sql.end_sessions(&user, now).await?;
         let done = format!(
             "the password of {} is set, and its browsers are signed out; applications keep their \

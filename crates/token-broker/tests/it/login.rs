@@ -191,8 +191,18 @@ async fn a_password_from_a_command_is_replaced_at_the_first_sign_in() {
     let values = [("user", "carol"), ("password", once), ("new-password", PASSWORD)];
     let page = browser.submit(&page, &values).await;
     assert!(page.has("value=\"allow\""), "{}", page.text());
+    let set = story.setup.done(&["users", "passwd", "carol"]);
     let log = story.serving.stop();
-    assert!(!log.contains(once));
+    let (_, second) = set.rsplit_once(' ').unwrap();
+    assert!(!log.contains(once) && !log.contains(second));
+    // By the user, and by the operator.
+    let records = kinds(&story.setup.path("audit"));
+    let changed: Vec<_> =
+        records.lines().filter(|line| line.contains("\"kind\":\"password_changed\"")).collect();
+    for initiator in ["\"initiator\":\"user\"", "\"initiator\":\"operator\""] {
+        assert_eq!(changed.iter().filter(|line| line.contains(initiator)).count(), 1, "{records}");
+    }
+    assert!(!records.contains(once) && !records.contains(second));
 }
 
 /// The first account is created by its link, once.

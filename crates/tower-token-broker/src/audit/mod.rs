@@ -78,6 +78,13 @@
 //! reads them back, [`verify`] verifies a file. What happens outside of requests is recorded by
 //! [`AuditLog::note`] and [`AuditLog::job`].
 //!
+//! Anyone can send requests without a verified user, so their refusals do not fill the disk: in
+//! each minute, 600 of one network (an IPv4 address, an IPv6 /64) and 6000 in all have a record
+//! each. The others are counted, and a record for each reason has their number and the time of the
+//! first one; it is written after at most some seconds, and at the end of the log. Requests that
+//! are dropped before a user is verified are counted likewise. Requests with a verified user always
+//! have a record each.
+//!
 //! A sink that fails, panics or does not finish in time closes the log: requests are refused at
 //! once, counted, and recorded as counts later. A failed batch is retried, after 100 ms at first
 //! and at most every second, until it is written. A write that hangs is awaited, not repeated. Then
@@ -148,6 +155,8 @@ pub use trail::{Job, Receipt, Terminal, TokenReceipt, Trail};
 
 #[cfg(test)]
 mod file_tests;
+#[cfg(test)]
+mod flood_tests;
 #[cfg(test)]
 mod folder_tests;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 
 use super::{
+    log::Counted,
     tests::{intent, parsed, text},
     trail::RequestFacts,
     *,
@@ -42,7 +43,8 @@ async fn every_record() -> Vec<Value> {
     let receipt = without_facts.token_request(GrantType::TokenExchange, intent()).await.unwrap();
     receipt.finish(TokenOutcome::Failed);
     drop(ends);
-    log.0.count(Reason::AuditUnavailable);
+    log.0.count(Counted::Refused(Reason::AuditUnavailable));
+    log.0.count(Counted::Dropped);
     let job = log.job("grants.refresh_ahead").unwrap();
     job.trail().intent(intent()).await.unwrap().used().unwrap();
     let receipt = job.trail().token_request(GrantType::RefreshToken, intent()).await.unwrap();
@@ -200,6 +202,8 @@ async fn notes(log: &AuditLog, make: fn(&str) -> String) {
         Note::sign_in_failed(Some(&user), SignInFailure::WrongPassword),
         Note::signed_out(&user, SignOutExtent::Session),
         Note::signed_out(&user, SignOutExtent::Everywhere),
+        Note::password_changed(&user),
+        Note::password_change_failed(&user),
         Note::first_account(&user),
         Note::first_account_failed(&user),
         Note::consent_allowed(consent),

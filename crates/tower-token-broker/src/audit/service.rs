@@ -10,7 +10,7 @@ use tower_service::Service;
 use super::{
     body::TrailBody,
     future::ResponseFuture,
-    log::AuditLog,
+    log::{AuditLog, Counted},
     mount::MountPath,
     trail::{RequestFacts, Trail},
 };
@@ -76,7 +76,7 @@ where
             // recorded when the log is open again.
             let is_over = log.0.is_ending();
             let reason = if is_over { Reason::ShuttingDown } else { Reason::AuditUnavailable };
-            log.0.count(reason);
+            log.0.count(Counted::Refused(reason));
             let id = Trail::unrecorded_id();
             request.extensions_mut().insert(id);
             return ResponseFuture::not_recorded(&Dialect::of(&request), id, reason);

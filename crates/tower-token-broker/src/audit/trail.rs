@@ -13,7 +13,7 @@ use http::StatusCode;
 use parking_lot::Mutex;
 
 use super::{
-    log::{AuditError, AuditLog, NoPlace, OpenRequest, Place, Shared, Slot},
+    log::{AuditError, AuditLog, Counted, NoPlace, OpenRequest, Place, Shared, Slot},
     record::{
         Event, GrantType, Intent, Operation, Outcome, PolicyDigest, RequestResult, TokenOutcome,
         Work,
@@ -59,6 +59,8 @@ struct Known {
     #[cfg(feature = "grpc")]
     grpc_status: Option<u64>,
     principal: Option<Principal>,
+    /// Whether the principal is verified. A refused token may name one, too.
+    is_verified: bool,
     operation: Option<Operation>,
     rule: Option<Arc<str>>,
     policy: Option<PolicyDigest>,
@@ -159,6 +161,7 @@ impl Trail {
     pub(crate) fn admitted(&self, principal: &Principal) -> Result<(), Reason> {
         let mut known = self.0.known.lock();
         known.principal = Some(principal.clone());
+        known.is_verified = true;
         // Without a place, the result was written, at the end of a shutdown.
         let moved = known.place.as_mut().map_or(Ok(()), |place| place.identify(principal.user()));
         moved.map_err(|no_place| match no_place {
@@ -495,12 +498,21 @@ impl Inner {
         let (outcome, reason) = known.outcome(ended);
         if place.is_passing() {
             // No record without a share: a flood would fill the queue.
-            self.log.count(reason.unwrap_or(Reason::AuditUnavailable));
+            self.log.count(Counted::Refused(reason.unwrap_or(Reason::AuditUnavailable)));
             drop(known);
             return self.leave(slot);
         }
         match self.work {
             Work::Request(request) => {
+                // M257: a flood would fill the disk. Counted before the place is released, for
+                // which the end of the log waits.
+                let counted = known.may_be_counted(outcome, reason);
+                if let Some(counted) = counted.filter(|_| !self.log.may_record(self.peer)) {
+                    drop(known);
+                    self.log.count_in_flood(counted);
+                    drop(place);
+                    return self.leave(slot);
+                }
                 let result = self.result(request, &known, outcome, reason);
                 // Still under the lock: an intent after this record is late.
                 self.log.settle(place, &Event::Result(&result));
@@ -572,6 +584,23 @@ impl Known {
         #[cfg(not(feature = "grpc"))]
         let is_grpc = false;
         is_grpc || self.cut.is_some() || self.refused.is_some()
+    }
+
+    /// Returns how this end is counted, if it may be: no user is verified, nothing was used, and
+    /// there was no response but a refusal.
+    fn may_be_counted(&self, outcome: Outcome, reason: Option<Reason>) -> Option<Counted> {
+        if self.is_verified || self.intents > 0 || self.uses > 0 {
+            return None;
+        }
+        match outcome {
+            Outcome::Refused => reason.map(Counted::Refused),
+            Outcome::Dropped => self.status.is_none().then_some(Counted::Dropped),
+            Outcome::Completed
+            | Outcome::Failed
+            | Outcome::Cut
+            | Outcome::UploadCut
+            | Outcome::Unknown => None,
+        }
     }
 
     /// Returns the outcome of a request whose response ended like this.

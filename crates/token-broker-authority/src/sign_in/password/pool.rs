@@ -1,6 +1,7 @@
 //! The pool that computes password hashes: few at once, because each needs much memory and a core.
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -8,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task,
@@ -84,6 +86,9 @@ struct Shared {
     running: Arc<Semaphore>,
     /// Those that run or wait.
     admitted: Arc<Semaphore>,
+    /// How many of them are of one account.
+    by_account: Mutex<HashMap<Box<str>, usize>>,
+    per_account: usize,
 }
 
 /// The outcome of a check.
@@ -112,6 +117,15 @@ pub(crate) enum CheckError {
 #[must_use = "the place is free when it is dropped"]
 pub(crate) struct Place {
     _permit: OwnedSemaphorePermit,
+    /// None for a hash that is of no account yet.
+    _of_account: Option<OfAccount>,
+}
+
+/// One of the places of an account.
+#[derive(Debug)]
+struct OfAccount {
+    pool: Arc<Shared>,
+    name: Box<str>,
 }
 
 /// No hash can be computed at the moment. Retry after [`Busy::RETRY_AFTER`].
@@ -136,6 +150,8 @@ impl Passwords {
             no_password: hash::no_password(options.cost),
             running: Arc::new(Semaphore::new(running)),
             admitted: Arc::new(Semaphore::new(admitted)),
+            by_account: Mutex::default(),
+            per_account: PER_ACCOUNT.min(admitted / 2).max(1),
         }))
     }
 
@@ -147,15 +163,27 @@ impl Passwords {
     /// # Cancellation
     /// The work continues to its end, and its result is dropped.
     pub async fn hash(&self, password: &Password) -> Result<String, Busy> {
-        let (cost, password) = (self.0.cost, password.clone());
-        self.run(self.place()?, move || hash::hash(&password, cost)).await?.ok_or(Busy)
+        self.hash_in(self.enter(None)?, password).await
     }
 
-    /// Takes a place for [`Passwords::check`].
+    /// As [`Passwords::hash`], in the place of an account.
+    pub(crate) async fn hash_in(&self, place: Place, password: &Password) -> Result<String, Busy> {
+        let (cost, password) = (self.0.cost, password.clone());
+        self.run(place, move || hash::hash(&password, cost)).await?.ok_or(Busy)
+    }
+
+    /// Takes a place for [`Passwords::check`] or [`Passwords::hash_in`]. An account has few of
+    /// them; a name without an account has as many.
+    // S528: one account does not take the places of the others.
+    pub(crate) fn place(&self, account: &str) -> Result<Place, Busy> {
+        self.enter(Some(OfAccount::enter(&self.0, account)?))
+    }
+
     // S521: at most so many at once; the others are refused and not queued without a bound.
-    pub(crate) fn place(&self) -> Result<Place, Busy> {
+    fn enter(&self, of_account: Option<OfAccount>) -> Result<Place, Busy> {
         let admitted = Arc::clone(&self.0.admitted).try_acquire_owned();
-        admitted.map(|permit| Place { _permit: permit }).map_err(|_| Busy)
+        let place = |permit| Place { _permit: permit, _of_account: of_account };
+        admitted.map(place).map_err(|_| Busy)
     }
 
     /// Checks a password against a stored hash. Without one, the same work is done for nothing, so
@@ -209,8 +237,34 @@ impl Passwords {
     }
 }
 
+impl OfAccount {
+    fn enter(pool: &Arc<Shared>, name: &str) -> Result<Self, Busy> {
+        let mut by_account = pool.by_account.lock();
+        let taken = by_account.entry(name.into()).or_default();
+        if *taken >= pool.per_account {
+            return Err(Busy);
+        }
+        *taken += 1;
+        drop(by_account);
+        Ok(Self { pool: Arc::clone(pool), name: name.into() })
+    }
+}
+
+impl Drop for OfAccount {
+    fn drop(&mut self) {
+        let mut by_account = self.pool.by_account.lock();
+        let Some(taken) = by_account.get_mut(&self.name) else { return };
+        *taken -= 1;
+        if *taken == 0 {
+            by_account.remove(&self.name);
+        }
+    }
+}
+
 /// Most places: more would only exhaust the memory.
 const MOST: usize = 1024;
+/// Most places of one account, and never more than half of all.
+const PER_ACCOUNT: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -228,7 +282,7 @@ mod tests {
         let (right, wrong) = (Password::parse("right").unwrap(), Password::parse("wrong").unwrap());
         let hash = passwords.hash(&right).await.unwrap();
         let check = async |password, stored| {
-            passwords.check(passwords.place().unwrap(), password, stored).await
+            passwords.check(passwords.place("alice").unwrap(), password, stored).await
         };
         let is_right = Check::Right { is_outdated: false };
         assert_eq!(check(&right, Some(&*hash)).await, Ok(is_right));
@@ -246,7 +300,7 @@ mod tests {
             (old.hash(&password).await.unwrap(), new.hash(&password).await.unwrap());
         let work = |passwords: &Passwords| passwords.0.work.load(Ordering::Relaxed);
         let check = async |passwords: &Passwords, stored| {
-            passwords.check(passwords.place().unwrap(), &password, stored).await.unwrap()
+            passwords.check(passwords.place("alice").unwrap(), &password, stored).await.unwrap()
         };
         let outdated = check(&new, Some(&*cheap_hash)).await;
         assert_eq!(outdated, Check::Right { is_outdated: true });
@@ -262,16 +316,17 @@ mod tests {
     #[tokio::test]
     async fn s521_few_hashes_are_computed_at_once() {
         let passwords = Passwords::new(cheap().max_running(1).max_waiting(1));
+        let place = |name: &str| passwords.place(name);
         let (release, held) = mpsc::channel::<()>();
         let mut first =
-            Box::pin(passwords.run(passwords.place().unwrap(), move || held.recv().is_ok()));
+            Box::pin(passwords.run(place("alice").unwrap(), move || held.recv().is_ok()));
         assert!(polled_once(&mut first).await.is_none());
-        let mut second = Box::pin(passwords.run(passwords.place().unwrap(), || ()));
+        let mut second = Box::pin(passwords.run(place("bob").unwrap(), || ()));
         assert!(polled_once(&mut second).await.is_none(), "S521: it waits");
-        assert!(passwords.place().is_err(), "S521: and the third is refused");
+        assert!(place("carol").is_err(), "S521: and the third is refused");
         // A waiting caller that disconnects leaves its place.
         drop(second);
-        let mut second = Box::pin(passwords.run(passwords.place().unwrap(), || ()));
+        let mut second = Box::pin(passwords.run(place("bob").unwrap(), || ()));
         assert!(polled_once(&mut second).await.is_none());
         release.send(()).unwrap();
         assert_eq!(first.await, Ok(true));
@@ -283,13 +338,44 @@ mod tests {
         let passwords = Passwords::new(cheap().max_running(1).max_waiting(0));
         let (release, held) = mpsc::channel::<()>();
         let mut first =
-            Box::pin(passwords.run(passwords.place().unwrap(), move || held.recv().is_ok()));
+            Box::pin(passwords.run(passwords.place("alice").unwrap(), move || held.recv().is_ok()));
         assert!(polled_once(&mut first).await.is_none());
         drop(first);
-        assert!(passwords.place().is_err(), "S521");
+        assert!(passwords.place("bob").is_err(), "S521");
         release.send(()).unwrap();
-        while passwords.place().is_err() {
+        while passwords.place("bob").is_err() {
             tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn s528_one_account_takes_two_places_at_most() {
+        let passwords = Passwords::new(cheap().max_running(2).max_waiting(8));
+        let password = Password::parse("wrong").unwrap();
+        let mut of_alice: Vec<_> =
+            std::iter::from_fn(|| passwords.place("alice").ok()).take(60).collect();
+        assert_eq!(of_alice.len(), 2, "S528");
+        // All other names have the rest, with or without an account.
+        let others: Vec<_> = (0..9).map_while(|n| passwords.place(&format!("{n}")).ok()).collect();
+        assert_eq!(others.len(), 8, "S528");
+        drop(others);
+        // A check and a hash return the place when their work has ended.
+        let place = of_alice.pop().unwrap();
+        assert_eq!(passwords.check(place, &password, None).await, Ok(Check::Wrong));
+        passwords.hash_in(passwords.place("alice").unwrap(), &password).await.unwrap();
+        of_alice.push(passwords.place("alice").unwrap());
+        assert!(passwords.place("alice").is_err(), "S528");
+        drop(of_alice);
+        assert!(passwords.0.by_account.lock().is_empty(), "S528: no name is kept");
+    }
+
+    #[tokio::test]
+    async fn s528_a_small_pool_keeps_half_for_others() {
+        for (running, waiting, expected) in [(1, 0, 1), (1, 1, 1), (2, 1, 1), (2, 2, 2)] {
+            let options = cheap().max_running(running).max_waiting(waiting);
+            let passwords = Passwords::new(options);
+            let places: Vec<_> = std::iter::from_fn(|| passwords.place("alice").ok()).collect();
+            assert_eq!(places.len(), expected, "S528: {options:?}");
         }
     }
 

@@ -106,8 +106,18 @@ async fn a_password_of_someone_else_is_replaced_before_the_sign_in() {
         assert_eq!(send(&mut browser, old, replaced).await.status(), status, "{old} {replaced}");
     }
     let expected = format!("/oauth/continue?request={pending}");
+    assert!(test.recorded(&["password_changed"]).is_empty());
     assert_eq!(location(&send(&mut browser, PASSWORD, new).await), expected);
     assert!(browser.is_signed_in().await);
+    let records = test.recorded(&["password_changed", "sign_in"]);
+    let [.., changed, signed_in] = &records[..] else { panic!("{records:?}") };
+    assert_eq!(
+        (&changed["kind"], &changed["outcome"]),
+        (&"password_changed".into(), &"succeeded".into())
+    );
+    assert_eq!(signed_in["outcome"], "succeeded", "the session has its own record");
+    assert_eq!(changed["initiator"], "user");
+    assert_eq!(changed["initiator_subject"], changed["subject"]);
     // The old one is of no use any more.
     let mut other = test.browser();
     assert_eq!(other.sign_in("alice").await.status(), StatusCode::UNAUTHORIZED);

@@ -209,8 +209,9 @@ async fn s527_a_full_pool_is_no_failure_of_the_user() {
     test.account("alice").await;
     let mut browser = test.browser();
     browser.get("/sign-in").await;
+    let passwords = &test.pages.shared().passwords;
     let places: Vec<_> =
-        std::iter::from_fn(|| test.pages.shared().passwords.place().ok()).collect();
+        (0..).map_while(|other| passwords.place(&format!("user-{other}")).ok()).collect();
     for _ in 0..50 {
         let page = browser.post("/sign-in", &[("user", "alice"), ("password", PASSWORD)]).await;
         assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE, "S527");
@@ -218,6 +219,26 @@ async fn s527_a_full_pool_is_no_failure_of_the_user() {
     drop(places);
     assert_eq!(location(&browser.sign_in("alice").await), "/connections", "S527");
     assert_eq!(test.recorded(&["sign_in"]).len(), 1, "S527");
+}
+
+#[tokio::test]
+async fn s528_a_busy_account_keeps_no_other_out() {
+    let test = TestPages::new();
+    test.account("alice").await;
+    test.account("bob").await;
+    // What sixty threads with the passwords of one account hold, and as much of an unknown name.
+    let passwords = &test.pages.shared().passwords;
+    let busy = ["alice", "mallory"]
+        .map(|name| std::iter::from_fn(|| passwords.place(name).ok()).take(60).collect::<Vec<_>>());
+    for name in ["alice", "ALICE", "mallory"] {
+        let mut browser = test.browser();
+        browser.get("/sign-in").await;
+        let page = browser.post("/sign-in", &[("user", name), ("password", PASSWORD)]).await;
+        assert_eq!(page.status(), StatusCode::SERVICE_UNAVAILABLE, "S528 {name}");
+    }
+    assert_eq!(location(&test.browser().sign_in("bob").await), "/connections", "S528");
+    drop(busy);
+    assert_eq!(location(&test.browser().sign_in("alice").await), "/connections", "S528");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use token_broker_store::{
 };
 use tower_token_broker::clock::Timestamp;
 
-use super::{Fault, Faulty, wait};
+use super::{Fault, Faulty};
 
 impl Faulty {
     /// Creates the account in any case.
@@ -25,7 +25,7 @@ impl AccountStore for Faulty {
     async fn create_account(&self, account: &NewAccount) -> Result<AccountCreation, StoreError> {
         let is_free = self.store.account_by_name(&account.name).await?.is_none();
         if self.has(Fault::AccountRaces) {
-            wait().await;
+            self.race.wait().await;
         }
         match self.store.create_account(account).await? {
             AccountCreation::NameTaken
@@ -45,7 +45,7 @@ impl AccountStore for Faulty {
         let now = request.account.now;
         let before = self.store.first_account_link(&request.link, now).await?;
         if self.has(Fault::LinkRaces) {
-            wait().await;
+            self.race.wait().await;
         }
         match self.store.create_first_account(request).await? {
             FirstAccount::NotFirst if self.has(Fault::LinkForAnyAccount) => {

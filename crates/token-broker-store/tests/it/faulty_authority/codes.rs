@@ -9,7 +9,7 @@ use token_broker_store::{
 };
 use tower_token_broker::clock::Timestamp;
 
-use super::{Fault, Faulty, wait};
+use super::{Fault, Faulty};
 
 impl Faulty {
     /// The outcome of the first redemption, whatever it is.
@@ -41,7 +41,7 @@ impl CodeStore for Faulty {
     async fn redeem_code(&self, request: &RedeemCode) -> Result<Redemption, StoreError> {
         if self.has(Fault::CodeRaces) {
             let before = self.store.code(&request.code).await?;
-            wait().await;
+            self.race.wait().await;
             let outcome = self.store.redeem_code(request).await?;
             if before.is_some_and(|stored| stored.state == CodeState::Unused) {
                 return self.as_first(outcome).await;

@@ -9,11 +9,19 @@ use token_broker_store::{
 };
 use tower_token_broker::{Secret, clock::Timestamp};
 
-use super::{Fault, Faulty, wait};
+use super::{Fault, Faulty};
 
 impl Faulty {
     async fn generation(&self, id: &FamilyId) -> Result<u64, StoreError> {
         Ok(self.store.family(id).await?.map_or(0, |keyed| keyed.family.generation))
+    }
+
+    /// Waits until another caller has ended the family.
+    async fn ended(&self, id: &FamilyId) -> Result<(), StoreError> {
+        while self.store.family(id).await?.is_some_and(|keyed| keyed.family.end.is_none()) {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
     }
 }
 
@@ -43,10 +51,10 @@ impl FamilyStore for Faulty {
         match self.fault {
             Fault::FamilyAdvancesAny => request.generation = self.generation(&request.id).await?,
             Fault::FamilyRaces if request.generation == self.generation(&request.id).await? => {
-                wait().await;
+                self.race.wait().await;
                 request.generation = self.generation(&request.id).await?;
             }
-            Fault::FamilyAdvancesAfterEnd => wait().await,
+            Fault::FamilyAdvancesAfterEnd => self.ended(&request.id).await?,
             _ => {}
         }
         match self.store.advance_family(&request).await? {

@@ -16,6 +16,8 @@ use token_broker_store::{
 };
 use tower_token_broker::clock::Timestamp;
 
+use crate::meeting::Meeting;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     AcceptsAnything,
@@ -142,11 +144,13 @@ noticed! {
 struct Faulty {
     store: MemoryAuthority,
     fault: Fault,
+    /// Where callers that race have read the state.
+    race: Meeting,
 }
 
 impl Faulty {
     fn new(fault: Fault) -> Self {
-        Self { store: MemoryAuthority::new(), fault }
+        Self { store: MemoryAuthority::new(), fault, race: Meeting::new() }
     }
 
     fn has(&self, fault: Fault) -> bool {
@@ -181,10 +185,4 @@ impl AuthorityStore for Faulty {
     async fn lookup_key(&self) -> Result<LookupKey, StoreError> {
         self.store.lookup_key().await
     }
-}
-
-/// Lets other tasks go first. Yielding would not do: on a busy machine, tasks of other threads are
-/// not begun yet.
-async fn wait() {
-    tokio::time::sleep(Duration::from_millis(50)).await;
 }

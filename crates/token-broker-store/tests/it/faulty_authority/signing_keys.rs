@@ -6,7 +6,7 @@ use token_broker_store::{
 };
 use tower_token_broker::clock::Timestamp;
 
-use super::{Fault, Faulty, wait};
+use super::{Fault, Faulty};
 
 impl Faulty {
     async fn key_generation(&self) -> Result<u64, StoreError> {
@@ -31,7 +31,7 @@ impl SigningKeyStore for Faulty {
             Fault::KeyOfAnyGeneration => request.generation = self.key_generation().await?,
             Fault::KeyTimesAreIgnored => request.times.clear(),
             Fault::KeyRaces if request.generation == self.key_generation().await? => {
-                wait().await;
+                self.race.wait().await;
                 request.generation = self.key_generation().await?;
             }
             _ => {}

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -12,7 +13,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    core::Core, durable::durable, error::AuditError, group_commit::Member,
+    core::Core, durable::durable, error::AuditError, flood::Counted, group_commit::Member,
     open_requests::OpenRequests, options::AuditOptions, places::Place, writer,
 };
 #[cfg(any(test, feature = "test-util"))]
@@ -214,9 +215,20 @@ impl Shared {
         durable(&self.core, member).await
     }
 
-    /// Counts a refusal that cannot be written now.
-    pub(in crate::audit) fn count(&self, reason: Reason) {
-        self.core.count(reason, self.clock.now());
+    /// Returns whether the end of a request without a verified user may have its own record.
+    pub(in crate::audit) fn may_record(&self, peer: Option<SocketAddr>) -> bool {
+        self.core.flood.may_record(peer, self.clock.moment())
+    }
+
+    /// Counts the end of a request that has no record of its own.
+    pub(in crate::audit) fn count(&self, counted: Counted) {
+        self.core.count(counted, self.clock.read());
+    }
+
+    /// As [`Shared::count`], because too many requests have one.
+    pub(in crate::audit) fn count_in_flood(&self, counted: Counted) {
+        self.count(counted);
+        self.core.flood.alarm(self.clock.moment());
     }
 
     pub(in crate::audit) fn next_token_request(&self) -> u64 {
@@ -259,7 +271,7 @@ mod tests {
         let (log, sink) = AuditLog::in_memory();
         log.flush().await.unwrap();
         let calls = sink.calls();
-        log.0.count(Reason::AuditUnavailable);
+        log.0.count(Counted::Refused(Reason::AuditUnavailable));
         tokio::time::timeout(Duration::from_secs(20), sink.called(calls + 1))
             .await
             .expect("nothing else has to be recorded");

@@ -1,16 +1,20 @@
 //! State shared by the callers and the writer.
 
 use std::{
-    collections::BTreeMap,
-    mem,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use parking_lot::Mutex;
-
-use super::{options::Capacity, queue::Queue};
-use crate::{alarm::Alarm, clock::Timestamp, refusal::Reason};
+use super::{
+    flood::{Count, Counted, Flood, Take},
+    options::Capacity,
+    queue::Queue,
+};
+use crate::{
+    alarm::Alarm,
+    audit::record::Event,
+    clock::{Moment, Reading},
+};
 
 /// State shared by the callers and the writer.
 pub(super) struct Core {
@@ -19,8 +23,8 @@ pub(super) struct Core {
     /// Whether records can be made durable. The log starts open: a credential is used only after
     /// its own intent is durable, whatever this flag holds.
     open: AtomicBool,
-    /// Refusals while nothing could be written, with the time of the first one.
-    counted: Mutex<BTreeMap<Reason, (u64, Timestamp)>>,
+    /// Refusals that have no record of their own.
+    pub(super) flood: Flood,
 }
 
 impl Core {
@@ -29,7 +33,7 @@ impl Core {
             queue: Queue::new(capacity),
             timeout,
             open: AtomicBool::new(true),
-            counted: Mutex::default(),
+            flood: Flood::default(),
         }
     }
 
@@ -57,13 +61,26 @@ impl Core {
         }
     }
 
-    /// Counts a refusal that cannot be written now.
-    pub(super) fn count(&self, reason: Reason, now: Timestamp) {
-        self.counted.lock().entry(reason).or_insert((0, now)).0 += 1;
-        self.queue.nudge();
+    /// Counts a refusal that has no record of its own.
+    pub(super) fn count(&self, counted: Counted, now: Reading) {
+        match self.flood.count(counted, now) {
+            Count::First => self.queue.has_counts(),
+            // The writer knows of the first one.
+            Count::Further => {}
+        }
     }
 
-    pub(super) fn take_counted(&self) -> BTreeMap<Reason, (u64, Timestamp)> {
-        mem::take(&mut *self.counted.lock())
+    /// Takes the counted refusals, as the content of their records.
+    pub(super) fn take_counted(
+        &self,
+        take: Take,
+        now: Moment,
+    ) -> impl Iterator<Item = Event<'static>> {
+        let is_due = self.flood.is_due(take, now);
+        if is_due {
+            // Before they are taken: a refusal that is counted afterwards is a first one again.
+            self.queue.has_no_counts();
+        }
+        is_due.then(|| self.flood.take()).into_iter().flatten()
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{
     error::AuditError,
+    flood::LONGEST_COUNT,
     group_commit::{Group, Member},
     options::Capacity,
     places::{Place, Places},
@@ -46,6 +47,8 @@ pub(super) struct Queue {
 struct State {
     pending: Batch,
     writer: Sleeps,
+    /// Whether refusals are counted whose record must be written.
+    has_counts: bool,
     /// The callers that wait for the end of the log.
     closing: Vec<oneshot::Sender<()>>,
     /// The writer has ended: no one would take another record.
@@ -76,6 +79,8 @@ pub(super) struct Batch {
     waiting: Option<Arc<Group>>,
     /// The callers that wait for everything before.
     pub(super) flushed: Vec<oneshot::Sender<()>>,
+    /// The counted refusals have waited for so long that they are recorded with this batch.
+    pub(super) counts_are_due: bool,
     urgent: bool,
 }
 
@@ -155,6 +160,18 @@ impl Queue {
         state.pending.flushed.push(done);
         state.pending.urgent = true;
         self.wake_writer(&mut state, Sleeps::Lightly);
+    }
+
+    /// Has the writer look for counted refusals after [`LONGEST_COUNT`].
+    pub(super) fn has_counts(&self) {
+        let mut state = self.state.lock();
+        state.has_counts = true;
+        self.wake_writer(&mut state, Sleeps::Deeply);
+    }
+
+    /// The counted refusals are about to be taken.
+    pub(super) fn has_no_counts(&self) {
+        self.state.lock().has_counts = false;
     }
 
     /// Wakes the writer.
@@ -244,7 +261,12 @@ impl Queue {
             }
             if pending.ends.is_empty() && !self.is_ending() {
                 state.writer = Sleeps::Deeply;
-                self.wake.wait(&mut state);
+                if !state.has_counts {
+                    self.wake.wait(&mut state);
+                } else if self.wake.wait_for(&mut state, LONGEST_COUNT).timed_out() {
+                    state.pending.counts_are_due = true;
+                    state.pending.urgent = true;
+                }
             } else {
                 // Only records without waiters; or the log ends, and an open request may release
                 // its place without waking the writer.

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{runtime::Runtime, sync::oneshot};
 
-use super::{core::Core, error::AuditError, queue::Batch};
+use super::{core::Core, error::AuditError, flood::Take, queue::Batch};
 use crate::{
     alarm::Alarm,
     audit::{
@@ -75,12 +75,13 @@ impl<S: AuditSink> Writer<S> {
         let mut spare = Batch::default();
         while let Some(mut batch) = self.core.queue.next(mem::take(&mut spare)) {
             let flushed = mem::take(&mut batch.flushed);
+            let is_due = batch.counts_are_due || !flushed.is_empty();
             runtime.block_on(async {
                 self.end_segment().await;
                 self.write(&mut batch).await;
                 // Everything is written: the log may open again if a hanging write had closed it,
-                // and the counted refusals are written.
-                self.write_counted().await;
+                // and the counted refusals are written when they are due.
+                self.write_counted(if is_due { Take::All } else { Take::Due }).await;
             });
             self.core.open();
             signal(flushed);
@@ -89,7 +90,7 @@ impl<S: AuditSink> Writer<S> {
         // From here on, callers are refused, and none is counted after the last record.
         let closing = self.core.queue.has_ended();
         runtime.block_on(async {
-            self.write_counted().await;
+            self.write_counted(Take::All).await;
             self.write_events([Event::Close]).await;
         });
         closing
@@ -155,15 +156,10 @@ impl<S: AuditSink> Writer<S> {
         self.chain(&batch);
     }
 
-    async fn write_counted(&mut self) {
-        let counted = self.core.take_counted();
+    async fn write_counted(&mut self, take: Take) {
+        let counted: Vec<_> = self.core.take_counted(take, self.clock.moment()).collect();
         if !counted.is_empty() {
-            let events = counted.into_iter().map(|(reason, (count, since))| Event::Counted {
-                reason,
-                count,
-                since,
-            });
-            self.write_events(events).await;
+            self.write_events(counted).await;
         }
     }
 

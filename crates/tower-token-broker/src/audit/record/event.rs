@@ -70,9 +70,10 @@ pub(in crate::audit) enum Event<'a> {
         intents: u32,
         uses: u32,
     },
-    /// Refusals that were counted while nothing could be written.
+    /// Requests without a record of their own, which ended alike.
     Counted {
-        reason: Reason,
+        outcome: Outcome,
+        reason: Option<Reason>,
         count: u64,
         since: Timestamp,
     },
@@ -210,10 +211,10 @@ impl Event<'_> {
                 line.number(Member::Intents, u64::from(*intents));
                 line.number(Member::Uses, u64::from(*uses));
             }
-            Self::Counted { reason, count, since } => {
+            Self::Counted { outcome, reason, count, since } => {
                 line.number(Member::Count, *count);
-                line.word(Member::Outcome, Outcome::Refused.as_str());
-                line.word(Member::Reason, reason.code());
+                line.word(Member::Outcome, outcome.as_str());
+                reason.iter().for_each(|reason| line.word(Member::Reason, reason.code()));
                 line.time(Member::Started, *since);
             }
             Self::Lost(of) => {

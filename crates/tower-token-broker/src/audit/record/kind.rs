@@ -63,6 +63,8 @@ kinds! {
     SignIn = "sign_in";
     /// A user signed out, of one browser or everywhere.
     SignOut = "sign_out";
+    /// The password of a local account was set.
+    PasswordChanged = "password_changed";
     /// The first local account was created.
     FirstAccount = "first_account";
     /// A user decided whether a client may act for them.

@@ -27,6 +27,7 @@ pub struct Note<'a> {
 enum Subject<'a> {
     SignIn { user: Option<&'a User>, failure: Option<SignInFailure> },
     SignOut { user: &'a User, extent: SignOutExtent },
+    PasswordChanged { user: &'a User, has_succeeded: bool },
     FirstAccount { user: &'a User, has_succeeded: bool },
     Consent { consent: Consent<'a>, is_allowed: bool },
     CodeIssued(IssuedCode<'a>),
@@ -256,6 +257,17 @@ impl<'a> Note<'a> {
         Self::new(Subject::SignOut { user, extent })
     }
 
+    /// The password of a local account is about to be set, by its user or an operator. Record it
+    /// before it is set.
+    pub const fn password_changed(user: &'a User) -> Self {
+        Self::new(Subject::PasswordChanged { user, has_succeeded: true })
+    }
+
+    /// The password of a local account was not set, after all.
+    pub const fn password_change_failed(user: &'a User) -> Self {
+        Self::new(Subject::PasswordChanged { user, has_succeeded: false })
+    }
+
     /// The first local account is about to be created, by its one-time link.
     pub const fn first_account(user: &'a User) -> Self {
         Self::new(Subject::FirstAccount { user, has_succeeded: true })
@@ -370,6 +382,7 @@ impl<'a> Note<'a> {
         match self.subject {
             Subject::SignIn { .. } => RecordKind::SignIn,
             Subject::SignOut { .. } => RecordKind::SignOut,
+            Subject::PasswordChanged { .. } => RecordKind::PasswordChanged,
             Subject::FirstAccount { .. } => RecordKind::FirstAccount,
             Subject::Consent { .. } => RecordKind::Consent,
             Subject::CodeIssued(_) => RecordKind::CodeIssued,
@@ -424,7 +437,8 @@ impl Subject<'_> {
                 line.word(Member::What, extent.as_str());
                 line.user(user);
             }
-            Self::FirstAccount { user, has_succeeded } => {
+            Self::PasswordChanged { user, has_succeeded }
+            | Self::FirstAccount { user, has_succeeded } => {
                 line.word(Member::Outcome, success(*has_succeeded));
                 line.user(user);
             }
