@@ -574,11 +574,10 @@ async fn n258_after_a_revoke_not_one_request_passes() {
         }
         assert_eq!((setting.calls(), setting.verified()), (1, 1), "{case} {what:?}");
         setting.log.flush().await.unwrap();
-        let last = setting.sink.lines().pop().unwrap();
-        assert!(
-            last.contains("alice") && last.contains("authn.revoked"),
-            "the record names who came back: {last}"
-        );
+        // A flood of them is counted in the end.
+        let lines = setting.sink.lines();
+        let names = |line: &&String| line.contains("alice") && line.contains("authn.revoked");
+        assert!(lines.iter().find(names).is_some(), "the records name who came back: {lines:?}");
     }
 }
 
