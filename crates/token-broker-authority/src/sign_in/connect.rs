@@ -241,7 +241,13 @@ impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
         problem: &ConnectProblem,
         of: (&str, Option<&str>),
     ) -> Response<Bytes> {
-        tracing::info!(request.id = %request.id, page = ?problem, "an error page was shown");
+        // Never a scope or a ticket, which the variants may have.
+        let page = match problem {
+            ConnectProblem::NotSignedIn => "not signed in".to_owned(),
+            ConnectProblem::LinkOfAnother => "the link of another user".to_owned(),
+            ConnectProblem::Failed(error) => error.to_string(),
+        };
+        tracing::info!(request.id = %request.id, page, "an error page was shown");
         pages::connect_problem(&self.site, problem, of, request.id)
     }
 }

@@ -221,7 +221,11 @@ impl<S: ConnectStore> Finishing<S> {
         let store = &self.shared.store;
         let replaced = store.load(&self.connect.key).await;
         let replaced = replaced.ok().flatten().filter(|before| before.state.is_usable());
-        let stored = match self.store_durably(&grant).await {
+        let outcome = match self.store_durably(&grant).await {
+            Ok(None) => self.stored_after_all(&grant).await,
+            outcome => outcome,
+        };
+        let stored = match outcome {
             Ok(Some(stored)) => {
                 receipt.finish(TokenOutcome::Issued);
                 stored
@@ -259,6 +263,12 @@ impl<S: ConnectStore> Finishing<S> {
         let mut connected = Connected::new(connection, refused);
         connected.continuation = self.content.continuation.clone();
         Ok(connected)
+    }
+
+    /// Returns the grant if it is stored: a step whose response was lost may have taken effect.
+    async fn stored_after_all(&self, grant: &Grant) -> Result<Option<Grant>, StoreError> {
+        let found = self.shared.store.load(&self.connect.key).await?;
+        Ok(found.filter(|found| found.id == grant.id && found.state.is_usable()))
     }
 
     /// Stores the grant, and retries for a while: the code is used up.

@@ -335,11 +335,15 @@ impl<S: GrantStore> Sending<'_, S> {
     async fn give_back(&self, renewal: &Renewal) {
         let Some(connector) = &self.shared().connector else { return };
         let current = bounded(self.shared().store.load(&self.grant.key)).await;
-        let is_replaced = matches!(
-            &current,
-            Ok(Some(current)) if current.id != self.grant.id && current.state.is_usable()
-        );
-        if is_replaced {
+        // A store that responds late may have stored these very tokens: they are in use.
+        let is_over = match &current {
+            Ok(Some(current)) => {
+                current.id == self.grant.id && current.state == GrantState::Revoked
+            }
+            Ok(None) => true,
+            Err(_) => false,
+        };
+        if !is_over {
             return;
         }
         let tokens = tokens_of(renewal);
