@@ -39,6 +39,12 @@ pub struct Behaviour {
     pub resource: serde_json::Value,
     /// The place of the metadata in the challenge of the server.
     pub challenge: Option<String>,
+    /// Whether it has only MCP 2026-07-28, without `initialize`.
+    pub is_without_initialize: bool,
+    /// Whether it responds to each call that the token has too few scopes.
+    pub requires_more_scopes: bool,
+    /// When the secrets of registered clients end, in Unix seconds; 0 means never.
+    pub secret_expires_at: u64,
     /// The response of the token endpoint, in place of tokens.
     pub token_response: Option<(u16, String)>,
 }
@@ -101,6 +107,9 @@ impl AccountServer {
                 metadata: json!({}),
                 resource: json!({}),
                 challenge: None,
+                is_without_initialize: false,
+                requires_more_scopes: false,
+                secret_expires_at: 0,
                 token_response: None,
             },
             codes: BTreeMap::new(),
@@ -204,6 +213,10 @@ impl State {
                 }),
                 &self.behaviour.resource,
             ),
+            // The metadata of the host.
+            "/.well-known/oauth-protected-resource" => json_response(
+                &json!({"resource": base, "authorization_servers": [base]}).to_string(),
+            ),
             "/.well-known/oauth-authorization-server" => self.metadata(base),
             "/register" => {
                 self.log.push("register".to_owned());
@@ -211,7 +224,7 @@ impl State {
                 let client = json!({
                     "client_id": format!("registered-{}", self.count),
                     "client_secret": "client-secret-5f4dcc3b5aa765d6",
-                    "client_secret_expires_at": 0,
+                    "client_secret_expires_at": self.behaviour.secret_expires_at,
                 });
                 let mut response = json_response(&client.to_string());
                 *response.status_mut() = StatusCode::CREATED;
@@ -236,7 +249,19 @@ impl State {
     fn mcp(&self, base: &str, received: &Received) -> Response<ScriptedBody> {
         let bearer = received.values("authorization").pop().unwrap_or_default();
         let token = bearer.strip_prefix("Bearer ").unwrap_or_default();
-        if self.access_tokens.iter().any(|valid| valid == token) {
+        let is_initialize = received.body.windows(12).any(|bytes| bytes == b"\"initialize\"");
+        if self.behaviour.is_without_initialize && is_initialize {
+            return status(400, "");
+        }
+        let is_valid = self.access_tokens.iter().any(|valid| valid == token);
+        if self.behaviour.requires_more_scopes && is_valid {
+            let mut response = status(403, "");
+            let challenge = "Bearer error=\"insufficient_scope\", scope=\"admin\"";
+            let challenge = challenge.parse().expect("a header value");
+            response.headers_mut().insert("www-authenticate", challenge);
+            return response;
+        }
+        if is_valid {
             return json_response(r#"{"jsonrpc":"2.0","id":1,"result":{"content":[]}}"#);
         }
         let usual = || format!("{base}/.well-known/oauth-protected-resource/mcp");

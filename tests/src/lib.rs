@@ -9,6 +9,7 @@
 )]
 
 pub mod account_server;
+pub mod flaky_grants;
 pub mod grpc;
 pub mod harness;
 pub mod ledger;

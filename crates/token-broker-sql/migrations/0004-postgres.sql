@@ -1,10 +1,11 @@
 -- Connects. Texts are compared octet by octet. A `mac` authenticates the columns of its row that
 -- never change.
 
--- The client that obtained a grant, if it is not the configured one, and when the user connected
--- the account.
+-- The client that obtained a grant, if it is not the configured one, when the user connected the
+-- account, and for which server.
 ALTER TABLE grants ADD COLUMN client_id TEXT COLLATE "C";
 ALTER TABLE grants ADD COLUMN connected_at BIGINT;
+ALTER TABLE grants ADD COLUMN upstream TEXT COLLATE "C";
 
 -- Connects in progress, by a keyed hash of their `state`.
 CREATE TABLE connects (
@@ -59,6 +60,7 @@ CREATE TABLE registered_clients (
     redirect_uri TEXT COLLATE "C" NOT NULL,
     client_id TEXT COLLATE "C" NOT NULL,
     auth_method TEXT COLLATE "C" NOT NULL,
+    scopes TEXT COLLATE "C" NOT NULL,
     created_at BIGINT NOT NULL,
     secret_expires_at BIGINT,
     mac BYTEA NOT NULL,

@@ -1,10 +1,11 @@
 -- Connects. Texts are compared octet by octet. A `mac` authenticates the columns of its row that
 -- never change.
 
--- The client that obtained a grant, if it is not the configured one, and when the user connected
--- the account.
+-- The client that obtained a grant, if it is not the configured one, when the user connected the
+-- account, and for which server.
 ALTER TABLE grants ADD COLUMN client_id TEXT;
 ALTER TABLE grants ADD COLUMN connected_at INTEGER;
+ALTER TABLE grants ADD COLUMN upstream TEXT;
 
 -- Connects in progress, by a keyed hash of their `state`.
 CREATE TABLE connects (
@@ -59,6 +60,7 @@ CREATE TABLE registered_clients (
     redirect_uri      TEXT    NOT NULL,
     client_id         TEXT    NOT NULL,
     auth_method       TEXT    NOT NULL,
+    scopes            TEXT    NOT NULL,
     created_at        INTEGER NOT NULL,
     secret_expires_at INTEGER,
     mac               BLOB    NOT NULL,

@@ -46,6 +46,9 @@ pub(crate) fn check(grant: &Grant) -> Result<(), StoreError> {
     if let Some(client_id) = &grant.client_id {
         text("the client ID of the grant", client_id, CLIENT)?;
     }
+    if let Some(upstream) = &grant.upstream {
+        text("the upstream of the grant", upstream, AUTHORIZATION_SERVER)?;
+    }
     let granted: usize = grant.granted.iter().map(|scope| scope.len() + 1).sum();
     length("the scopes of the grant", granted, GRANTED)?;
     if let Some(token) = &grant.refresh_token {

@@ -65,6 +65,7 @@ impl StaticSecret {
     }
 
     fn with(upstream: Upstream, credential: Credential) -> Self {
+        let credential = credential.with_all_scopes();
         Self { upstream, credential, is_reported: Arc::default() }
     }
 

@@ -143,6 +143,9 @@ pub(crate) enum UsersCommand {
         /// The name with which the user signs in
         #[arg(allow_hyphen_values = true)]
         name: String,
+        /// Disconnect the accounts that the user connected at servers, too: their tokens are revoked
+        #[arg(long)]
+        disconnect: bool,
         #[command(flatten)]
         common: Common,
     },

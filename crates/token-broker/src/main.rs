@@ -136,8 +136,11 @@ async fn users(command: UsersCommand) -> ExitCode {
             })
             .await
         }
-        UsersCommand::Disable { name, common } => {
-            run(&common, Store::MustExist, async |session, _| session.disable(&name).await).await
+        UsersCommand::Disable { name, disconnect, common } => {
+            run(&common, Store::MustExist, async |session, _| {
+                session.disable(&name, disconnect).await
+            })
+            .await
         }
         UsersCommand::Enable { name, common } => {
             run(&common, Store::MustExist, async |session, _| session.enable(&name).await).await

@@ -133,6 +133,8 @@ alarms! {
     GrantNeedsUser = "upstream.grant_needs_user";
     /// Refreshed tokens, or the state of a refresh, could not be stored.
     TokensNotStored = "upstream.tokens_not_stored";
+    /// A grant that its user replaced could not be ended everywhere.
+    GrantNotEnded = "upstream.grant_not_ended";
     /// Users cannot connect accounts at a server, or one account was not connected.
     ConnectFailed = "upstream.connect_failed";
     /// Tokens of a disconnected account could not be revoked at their authorization server.

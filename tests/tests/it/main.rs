@@ -13,6 +13,7 @@ mod browsers;
 mod cancellation;
 mod clocks;
 mod completions;
+mod connector;
 mod credential_placement;
 mod failed_sign_ins;
 #[cfg(unix)]

@@ -22,6 +22,8 @@ pub(crate) struct ConnectView<'a> {
     pub(crate) connection: &'a Connection,
     /// The page itself, sealed, for a user who signs in as someone else.
     pub(crate) here: &'a str,
+    /// The link that led here, if one did.
+    pub(crate) link: Option<&'a str>,
     /// The ticket of the application that waits, if one does.
     pub(crate) ticket: Option<&'a str>,
 }
@@ -154,6 +156,7 @@ fn buttons(site: &Site, user: &SignedIn, view: &ConnectView<'_>) -> Markup {
         form.decision method="post" action=(action) {
             (hidden("csrf", &user.csrf_token))
             @if let Some(ticket) = view.ticket { (hidden("continue", ticket)) }
+            @if let Some(link) = view.link { (hidden("for", link)) }
             button.wide .primary[!is_connected] .secondary[is_connected] type="submit"
                 name="action" value="connect" { (label) }
             @if connection.state != ConnectionState::None {

@@ -11,6 +11,8 @@ use token_broker_store::{
     },
 };
 
+use tower_token_broker::principal::Scopes;
+
 use super::{
     BrowserRequest, ClientAccess,
     browser_pages::Shared,
@@ -22,9 +24,6 @@ use crate::{
     authorize::SignedIn,
     pages::{self, ConnectProblem, ConnectView, PageError},
 };
-
-/// Longest ticket that is carried along, in bytes.
-pub(super) const MAX_TICKET: usize = 12 * 1024;
 
 /// A path below `/connect/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,14 +97,13 @@ impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
             }
             Err(_) => return self.error(request, PageError::Unavailable),
         };
-        // The link of one user connects nothing for another.
-        if link.is_some_and(|link| !connections.is_link_for(&user.user, server, &link)) {
+        let Some(scopes) = scopes_of(connections, &user, (server, link.as_deref())) else {
             let other = ConnectProblem::LinkOfAnother;
             return self.connect_problem(request, &other, (server, None));
-        }
+        };
         let account = Account::default_account();
         let connection = match connections.connection(&user.user, server, &account).await {
-            Ok(Some(connection)) => connection,
+            Ok(Some(connection)) => connection.with_scopes(&scopes),
             Ok(None) => {
                 let unknown = ConnectProblem::Failed(ConnectError::UnknownServer);
                 return self.connect_problem(request, &unknown, (server, None));
@@ -114,7 +112,8 @@ impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
         };
         let here = self.pending.seal_page(&here);
         let ticket = ticket.as_deref();
-        let view = ConnectView { connection: &connection, here: &here, ticket };
+        let view =
+            ConnectView { connection: &connection, here: &here, link: link.as_deref(), ticket };
         pages::connect(&self.site, &user, &view, self.clock().now())
     }
 
@@ -129,9 +128,15 @@ impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
             Err(response) => return response,
         };
         let ticket = form.get("continue").filter(|ticket| is_ticket(ticket));
+        let link = form.get("for").filter(|link| is_base64url(link));
+        let Some(scopes) = scopes_of(connections, &user, (server, link)) else {
+            let other = ConnectProblem::LinkOfAnother;
+            return self.connect_problem(request, &other, (server, None));
+        };
         let (account, session) = (Account::default_account(), SessionId::new(&user.session));
         let mut begin = BeginConnect::new(&user.user, server, &account, &session);
         begin.continuation = ticket;
+        begin.scopes = scopes;
         begin.selects_account = form.get("action") == Some("choose");
         begin.peer = request.peer;
         match connections.begin(&begin).await {
@@ -252,6 +257,19 @@ impl<S: AuthorityStore, A: ClientAccess> Shared<S, A> {
     }
 }
 
+/// Returns the scopes that a link names, if there is one; `None` if it is of another user. The link
+/// of one user connects nothing for another.
+fn scopes_of(
+    connections: &BoxConnections,
+    user: &SignedIn,
+    (server, link): (&str, Option<&str>),
+) -> Option<Scopes> {
+    match link {
+        Some(link) => connections.scopes_of_link(&user.user, server, link),
+        None => Some(Scopes::none()),
+    }
+}
+
 /// Returns the path of the connect page with these parameters, which need no escape.
 fn here(server: &str, link: Option<&str>, ticket: Option<&str>) -> String {
     let mut here = format!("/connect/{server}");
@@ -267,7 +285,7 @@ fn here(server: &str, link: Option<&str>, ticket: Option<&str>) -> String {
 
 /// Returns whether a text may be a sealed ticket. Whether it is one is decided where it is opened.
 pub(super) fn is_ticket(text: &str) -> bool {
-    text.len() <= MAX_TICKET && is_base64url(text)
+    text.len() <= BeginConnect::MAX_CONTINUATION && is_base64url(text)
 }
 
 fn is_base64url(text: &str) -> bool {

@@ -2,6 +2,8 @@
 
 use token_broker_store::{StoreError, connect::RegisteredClient, sealing::SealingContext};
 
+use tower_token_broker::principal::Scopes;
+
 use crate::{
     authority::{SealedTable, of_row, sealed::Sealed},
     database::{Failure, Row, Value},
@@ -13,7 +15,7 @@ const KIND: &str = "registered client";
 
 pub(super) const SEALED: SealedTable = SealedTable {
     select_old: "SELECT id, key_id, data_key, issuer, redirect_uri, client_id, auth_method, \
-        created_at, secret_expires_at FROM registered_clients \
+        scopes, created_at, secret_expires_at FROM registered_clients \
         WHERE key_id <> $1 AND (CAST($2 AS TEXT) IS NULL OR id > $2) ORDER BY id LIMIT $3",
     rewrap: "UPDATE registered_clients SET key_id = $1, data_key = $2 \
         WHERE id = $3 AND data_key = $4 RETURNING 1",
@@ -22,13 +24,13 @@ pub(super) const SEALED: SealedTable = SealedTable {
 };
 
 const INSERT: &str = "INSERT INTO registered_clients (id, issuer, redirect_uri, client_id, \
-    auth_method, created_at, secret_expires_at, mac, key_id, data_key, secret) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING";
-const LOAD: &str = "SELECT issuer, redirect_uri, client_id, auth_method, created_at, \
-    secret_expires_at, mac, key_id, data_key, secret FROM registered_clients WHERE id = $1";
+    auth_method, scopes, created_at, secret_expires_at, mac, key_id, data_key, secret) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
+const LOAD: &str = "SELECT issuer, redirect_uri, client_id, auth_method, scopes, \
+    created_at, secret_expires_at, mac, key_id, data_key, secret FROM registered_clients WHERE id = $1";
 /// Of two that are equally old, the same one each time.
-const NEWEST: &str = "SELECT issuer, redirect_uri, client_id, auth_method, created_at, \
-    secret_expires_at, mac, key_id, data_key, secret FROM registered_clients \
+const NEWEST: &str = "SELECT issuer, redirect_uri, client_id, auth_method, scopes, \
+    created_at, secret_expires_at, mac, key_id, data_key, secret FROM registered_clients \
     WHERE issuer = $1 AND redirect_uri = $2 ORDER BY created_at DESC, client_id DESC LIMIT 1";
 
 #[derive(Clone, Copy)]
@@ -38,7 +40,7 @@ impl SqlStore {
     pub(super) async fn put_client(&self, client: &RegisteredClient) -> Result<(), StoreError> {
         let id = self.id_of(&client.issuer, &client.client_id);
         let context = context(client, HasSecret(client.client_secret.is_some()));
-        let mac = self.mac(&context);
+        let (mac, scopes) = (self.mac(&context), client.scopes.to_string());
         let secret = match &client.client_secret {
             Some(secret) => Some(self.seal(&context, secret).await?),
             None => None,
@@ -49,6 +51,7 @@ impl SqlStore {
             Value::Text(&client.redirect_uri),
             Value::Text(&client.client_id),
             Value::Text(&client.auth_method),
+            Value::Text(&scopes),
             Value::from(client.created_at),
             Value::from(client.secret_expires_at),
             Value::Bytes(&mac),
@@ -101,9 +104,9 @@ impl SqlStore {
 
     async fn open_client(&self, row: &Row) -> Result<RegisteredClient, Failure> {
         let mut client = columns(row, 0)?;
-        let secret = Sealed::read(row, 7)?;
+        let secret = Sealed::read(row, 8)?;
         let context = context(&client, HasSecret(secret.is_some()));
-        if !self.is_authentic(&context, &row.bytes(6)?) {
+        if !self.is_authentic(&context, &row.bytes(7)?) {
             return Err(Failure::Unreadable);
         }
         if let Some(secret) = secret {
@@ -122,9 +125,10 @@ impl SqlStore {
 /// Reads the columns that never change, of which the first has this position.
 fn columns(row: &Row, first: usize) -> Result<RegisteredClient, Failure> {
     let texts = (row.text(first)?, row.text(first + 1)?, row.text(first + 2)?);
-    let mut client = RegisteredClient::new(&texts.0, &texts.1, &texts.2, row.time(first + 4)?);
+    let mut client = RegisteredClient::new(&texts.0, &texts.1, &texts.2, row.time(first + 5)?);
     client.auth_method = row.text(first + 3)?.into();
-    client.secret_expires_at = row.optional_time(first + 5)?;
+    client.scopes = Scopes::parse(&row.text(first + 4)?).map_err(|_| Failure::Unreadable)?;
+    client.secret_expires_at = row.optional_time(first + 6)?;
     Ok(client)
 }
 
@@ -135,6 +139,7 @@ fn context(client: &RegisteredClient, HasSecret(has_secret): HasSecret) -> Seali
         .text(&client.redirect_uri)
         .text(&client.client_id)
         .text(&client.auth_method)
+        .text(&client.scopes.to_string())
         .number(client.created_at.unix_millis())
         .number(has_secret.into());
     match client.secret_expires_at {

@@ -67,10 +67,14 @@ impl ConnectStore for SqlStore {
         self.owned(async move { store.drop_pending(&connect).await }).await
     }
 
-    async fn end_connects(&self, user: &User, server: Option<&str>) -> Result<u64, StoreError> {
-        let (store, user) = (self.clone(), user.clone());
+    async fn end_connects(
+        &self,
+        user: Option<&User>,
+        server: Option<&str>,
+    ) -> Result<u64, StoreError> {
+        let (store, user) = (self.clone(), user.cloned());
         let server: Option<Box<str>> = server.map(Into::into);
-        self.owned(async move { store.end_pending(&user, server.as_deref()).await }).await
+        self.owned(async move { store.end_pending(user.as_ref(), server.as_deref()).await }).await
     }
 
     async fn remove_connects(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

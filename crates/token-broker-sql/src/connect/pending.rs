@@ -28,7 +28,9 @@ const LOAD_OPEN: &str = "SELECT id, hash, issuer, subject, server, account, sess
 const CLAIM: &str = "UPDATE connects SET key_id = NULL, data_key = NULL, content = NULL \
     WHERE id = $1 AND mac = $2 AND content IS NOT NULL RETURNING 1";
 const DROP: &str = "DELETE FROM connects WHERE id = $1 RETURNING 1";
-const END: &str = "DELETE FROM connects WHERE issuer = $1 AND subject = $2 \
+/// The filters that are not set are NULL.
+const END: &str = "DELETE FROM connects \
+    WHERE (CAST($1 AS TEXT) IS NULL OR (issuer = $1 AND subject = $2)) \
     AND (CAST($3 AS TEXT) IS NULL OR server = $3) RETURNING 1";
 const REMOVE: &str = "DELETE FROM connects WHERE id IN (\
     SELECT id FROM connects WHERE expires_at < $1 ORDER BY expires_at LIMIT $2) RETURNING 1";
@@ -92,10 +94,10 @@ impl SqlStore {
 
     pub(super) async fn end_pending(
         &self,
-        user: &User,
+        user: Option<&User>,
         server: Option<&str>,
     ) -> Result<u64, StoreError> {
-        let texts = [Some(user.issuer()), Some(user.subject()), server];
+        let texts = [user.map(User::issuer), user.map(User::subject), server];
         // What can't be stored was not stored.
         if texts.iter().flatten().any(|text| !limits::is_storable(text, limits::ISSUER)) {
             return Ok(0);

@@ -9,7 +9,7 @@ mod sqlite;
 
 use std::{path::Path, time::Duration};
 
-use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool, Transaction, pool::PoolOptions};
 
 pub(crate) use self::row::{Row, Value};
 use crate::{
@@ -32,6 +32,18 @@ pub(crate) enum Database {
         /// As for SQLite.
         feed: PgPool,
     },
+}
+
+/// Returns the settings of a pool. Its connections are kept, and tested before each use.
+// X512: with a lifetime, or a timeout of idle connections, the pool has a task that removes them. Its
+// counter can fall below zero, and then it takes a thread of the runtime for ever (sqlx issue 3645).
+fn pool_options<DB: sqlx::Database>(connections: u32, timeout: Duration) -> PoolOptions<DB> {
+    PoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(timeout)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(true)
 }
 
 /// The reason why a statement failed.
@@ -208,5 +220,28 @@ impl std::fmt::Display for Failure {
             Self::Deadlock => "another process changed the rows at the same time",
             Self::Unreachable(reason) => reason,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_without_task<DB: sqlx::Database>(options: &PoolOptions<DB>) -> bool {
+        options.get_idle_timeout().is_none() && options.get_max_lifetime().is_none()
+    }
+
+    #[tokio::test]
+    async fn x512_no_pool_has_a_task_that_removes_connections() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = format!("sqlite://{}/store.db", folder.path().display());
+        for url in [file.as_str(), "sqlite::memory:"] {
+            let database = Database::open(&StoreUrl::parse(url).unwrap()).await.unwrap();
+            let Database::Sqlite { writer, readers, feed } = database else { panic!("{url}") };
+            for pool in [writer, readers, feed] {
+                assert!(is_without_task(pool.options()), "X512 {url}");
+            }
+        }
+        assert!(is_without_task(&pool_options::<Postgres>(1, Duration::from_secs(1))), "X512");
     }
 }

@@ -1,11 +1,8 @@
 //! PostgreSQL.
 
-use sqlx::{
-    ConnectOptions as _, Executor as _,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions as _, Executor as _, Postgres, postgres::PgConnectOptions};
 
-use super::{Database, Failure};
+use super::{Database, Failure, pool_options};
 use crate::{error::OpenError, url::StoreUrl};
 
 const CONNECTIONS: u32 = 10;
@@ -16,15 +13,12 @@ pub(super) async fn open(
 ) -> Result<Database, OpenError> {
     let options = options.clone().application_name("token-broker").disable_statement_logging();
     let pool_of = |connections| {
-        PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(url.timeout)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    connection.execute(SESSION).await?;
-                    Ok(())
-                })
+        pool_options::<Postgres>(connections, url.timeout).after_connect(|connection, _| {
+            Box::pin(async move {
+                connection.execute(SESSION).await?;
+                Ok(())
             })
+        })
     };
     let feed = pool_of(1).connect_lazy_with(options.clone());
     let pool = pool_of(CONNECTIONS)

@@ -3,11 +3,11 @@
 use std::{fs, io, path::Path, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, SqlitePool,
+    ConnectOptions as _, Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use super::{CopyError, Database, Failure};
+use super::{CopyError, Database, Failure, pool_options};
 use crate::{error::OpenError, url::StoreUrl};
 
 const READERS: u32 = 4;
@@ -21,12 +21,8 @@ pub(super) async fn open_in_memory(url: &StoreUrl) -> Result<Database, OpenError
         .foreign_keys(true)
         .disable_statement_logging();
     // The memory is that of the one connection, which is kept.
-    let pool = SqlitePoolOptions::new()
+    let pool = pool_options::<Sqlite>(1, url.timeout)
         .min_connections(1)
-        .max_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .acquire_timeout(url.timeout)
         .connect_with(options)
         .await
         .map_err(|error| OpenError::unreachable(url, &error.into()))?;
@@ -54,9 +50,7 @@ pub(super) async fn open_file(url: &StoreUrl, path: &Path) -> Result<Database, O
         // Erased tokens are overwritten in the file.
         .pragma("secure_delete", "ON")
         .disable_statement_logging();
-    let pool = |connections| {
-        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(url.timeout)
-    };
+    let pool = |connections| pool_options::<Sqlite>(connections, url.timeout);
     let writer = connect(&pool(1), &options).await.map_err(|failure| match failure {
         Failure::Unreachable(reason) => refused(reason.into()),
         Failure::Taken | Failure::Unreadable | Failure::Deadlock => {

@@ -19,7 +19,7 @@ const LIST: &str = "SELECT id, issuer, subject, server, account, authorization_s
     state, version, open_attempts, failures, retry_at, refused_since, refused_steady_since, \
     refused_last, access_expires_at, \
     CASE WHEN refresh_token IS NULL THEN CAST(0 AS BIGINT) ELSE CAST(1 AS BIGINT) END, \
-    client_id, connected_at FROM grants \
+    client_id, connected_at, upstream FROM grants \
     WHERE (CAST($1 AS TEXT) IS NULL OR (issuer = $1 AND subject = $2)) \
     AND (CAST($3 AS TEXT) IS NULL OR server = $3) AND (CAST($4 AS TEXT) IS NULL OR id > $4) \
     ORDER BY id LIMIT $5";
@@ -80,5 +80,6 @@ fn summary(row: &Row, id: GrantId) -> Result<GrantSummary, Failure> {
     summary.has_refresh_token = row.int(16)? != 0;
     summary.client_id = row.optional_text(17)?.map(Into::into);
     summary.connected_at = time(row, 18)?;
+    summary.upstream = row.optional_text(19)?.map(Into::into);
     Ok(summary)
 }

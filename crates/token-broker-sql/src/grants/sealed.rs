@@ -115,8 +115,12 @@ fn context(row: &GrantRow, column: &str, version: u64) -> SealingContext {
         Some(client_id) => context.text("client_id").text(client_id),
         None => context,
     };
-    match grant.connected_at {
+    let context = match grant.connected_at {
         Some(at) => context.text("connected_at").number(at.unix_millis()),
+        None => context,
+    };
+    match &grant.upstream {
+        Some(upstream) => context.text("upstream").text(upstream),
         None => context,
     }
 }

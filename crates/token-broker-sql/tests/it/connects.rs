@@ -62,7 +62,7 @@ pub(crate) fn client(name: &str) -> RegisteredClient {
 }
 
 pub(crate) fn connected(name: &str) -> Grant {
-    grant(name).client_id("registered").connected_at(now())
+    grant(name).client_id("registered").connected_at(now()).upstream("https://mcp.example")
 }
 
 /// Stores one row of each kind for this user: four sealed values, and a last use.
@@ -235,7 +235,7 @@ async fn steps_on_connects_of_a_closed_store_are_unreachable() {
             claim(&store, "alice").await.err(),
             store.finish_connect(&id, connected("alice")).await.err(),
             store.drop_connect(&id).await.err(),
-            store.end_connects(&user("alice"), None).await.err(),
+            store.end_connects(Some(&user("alice")), None).await.err(),
             store.remove_connects(now(), 1).await.err(),
             store.disconnect(&connected("alice").to_ref(), &due, now()).await.err(),
             store.put_revocation(&revocation("bob")).await.err(),

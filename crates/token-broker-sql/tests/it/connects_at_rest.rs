@@ -118,13 +118,15 @@ async fn o272_a_claimed_connect_that_was_changed_is_not_finished() {
 }
 
 #[tokio::test]
-async fn o272_the_client_and_the_time_of_a_grant_can_not_be_changed() {
+async fn o272_the_origin_of_a_grant_can_not_be_changed() {
     for change in [
         "client_id = 'evil'",
         "client_id = NULL",
         "connected_at = connected_at + 1",
         "connected_at = NULL",
         "client_id = NULL, connected_at = NULL",
+        "upstream = 'https://evil.example'",
+        "upstream = NULL",
     ] {
         let mut attacked = Attacked::new().await;
         attacked.run(&format!("UPDATE grants SET {change} WHERE subject = 'alice'")).await;
@@ -143,8 +145,8 @@ async fn o272_the_client_and_the_time_of_a_grant_can_not_be_changed() {
         assert_eq!(left.state, GrantState::Revoked, "O272 {change}");
         assert!(attacked.store.load(&key("bob")).await.unwrap().is_some(), "O272 {change}");
     }
-    // A grant that has neither gets none.
-    for change in ["client_id = 'evil'", "connected_at = 1"] {
+    // A grant that has none of them gets none.
+    for change in ["client_id = 'evil'", "connected_at = 1", "upstream = 'https://evil.example'"] {
         let mut attacked = Attacked::new().await;
         let grant = attacked.store.put(crate::support::grant("carol")).await.unwrap();
         assert!(attacked.store.load(&grant.key).await.unwrap().is_some(), "O272 {change}");
@@ -197,6 +199,7 @@ async fn o272_a_changed_registered_client_is_refused() {
         "redirect_uri = 'https://evil.example/'",
         "client_id = 'client of bob'",
         "auth_method = 'none'",
+        "scopes = 'admin'",
         "created_at = created_at + 1",
         "secret_expires_at = 1",
         "secret = NULL",

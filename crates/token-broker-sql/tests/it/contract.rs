@@ -167,7 +167,7 @@ mod held_rows {
                 -> Option<PendingConnect>;
             fn finish_connect(connect: &ConnectId, grant: Grant) -> Option<Grant>;
             fn drop_connect(connect: &ConnectId) -> bool;
-            fn end_connects(user: &User, server: Option<&str>) -> u64;
+            fn end_connects(user: Option<&User>, server: Option<&str>) -> u64;
             fn remove_connects(before: Timestamp, limit: usize) -> usize;
             fn disconnect(grant: &GrantRef, revocation: &RevocationId, now: Timestamp) -> bool;
             fn put_revocation(revocation: &PendingRevocation) -> ();

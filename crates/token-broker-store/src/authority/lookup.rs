@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::{constant_time, hmac, rand};
-use tower_token_broker::{Secret, principal::User};
+use tower_token_broker::{
+    Secret,
+    principal::{Scopes, User},
+};
 use zeroize::Zeroizing;
 
 use super::ClientId;
@@ -68,11 +71,13 @@ impl LookupKey {
         self.hash(SealingContext::new("connect state"), state)
     }
 
-    /// Hashes a user and a server, for links to the connect page that are for this user only. The
-    /// hash is in the link; it is no secret, and reveals nothing about the user.
-    pub fn connect_link(&self, user: &User, server: &str) -> LookupHash {
+    /// Hashes a user, a server and the scopes that a rule needs, for links to the connect page that
+    /// are for this user only. The hash is in the link; it is no secret, and reveals nothing about
+    /// the user.
+    pub fn connect_link(&self, user: &User, server: &str, scopes: &Scopes) -> LookupHash {
         let context = SealingContext::new("connect link").text(user.issuer()).text(user.subject());
-        LookupHash(octets(&hmac::sign(&self.0, context.text(server).as_bytes())))
+        let context = context.text(server).text(&scopes.to_string());
+        LookupHash(octets(&hmac::sign(&self.0, context.as_bytes())))
     }
 
     /// Hashes the secret of this client. The hash matches for no other client.
@@ -193,7 +198,7 @@ mod tests {
                 key.session(&secret),
                 key.first_account_link(&secret),
                 key.connect_state(&secret),
-                key.connect_link(&User::new(text, "a"), "b"),
+                key.connect_link(&User::new(text, "a"), "b", &Scopes::none()),
                 key.client_secret(&one, &secret),
                 key.client_secret(&other, &secret),
                 LookupHash(key.authenticate(&SealingContext::new(text))),

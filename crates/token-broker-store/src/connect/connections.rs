@@ -40,9 +40,10 @@ pub trait Connections: Send + Sync + 'static {
         account: &Account,
     ) -> impl Future<Output = Result<Option<Connection>, ConnectionsUnavailable>> + Send;
 
-    /// Returns whether a link to the connect page, with this value of its query parameter `for`,
-    /// was made for this user and server. In constant time.
-    fn is_link_for(&self, user: &User, server: &str, value: &str) -> bool;
+    /// Reads the value of the query parameter `for` of a link to the connect page: returns the
+    /// scopes that a rule needs in addition to the configured ones, if it was made for this user
+    /// and server; otherwise `None`. In constant time.
+    fn scopes_of_link(&self, user: &User, server: &str, value: &str) -> Option<Scopes>;
 
     /// Begins a connect, and returns the URL of the authorization server, to which the browser is
     /// sent. The URL is checked: it is safe in a `Location` header.
@@ -122,7 +123,7 @@ pub enum ConnectionState {
     None,
     /// Connected and usable.
     Connected,
-    /// Usable, but the grant lacks scopes that the operator has configured since.
+    /// Usable, but the grant lacks scopes that the operator configured.
     NeedsScopes,
     /// The authorization server wants to see the user: connect again.
     NeedsUser,
@@ -156,10 +157,21 @@ impl Connection {
             last_used_by: None,
         }
     }
+
+    /// Adds scopes that a rule needs to the configured ones.
+    #[must_use = "returns the changed connection"]
+    pub fn with_scopes(mut self, scopes: &Scopes) -> Self {
+        self.configured = self.configured.union(scopes);
+        if self.state == ConnectionState::Connected && !self.granted.contains_all(&self.configured)
+        {
+            self.state = ConnectionState::NeedsScopes;
+        }
+        self
+    }
 }
 
 /// Request to begin a connect.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BeginConnect<'a> {
     /// The user that is signed in.
@@ -170,8 +182,12 @@ pub struct BeginConnect<'a> {
     pub account: &'a Account,
     /// The browser session.
     pub session: &'a SessionId,
-    /// Text that [`Connected::continuation`] returns unchanged, at most 4 KiB.
+    /// Text that [`Connected::continuation`] returns unchanged, of at most
+    /// [`BeginConnect::MAX_CONTINUATION`] bytes.
     pub continuation: Option<&'a str>,
+    /// Scopes that a rule needs in addition ([`Connections::scopes_of_link`]). Those that the
+    /// operator did not configure for a rule of the server are not requested.
+    pub scopes: Scopes,
     /// Whether the user wants to choose another account at the authorization server.
     pub selects_account: bool,
     /// Address of the browser.
@@ -179,8 +195,11 @@ pub struct BeginConnect<'a> {
 }
 
 impl<'a> BeginConnect<'a> {
+    /// Longest continuation, in bytes. A store keeps it with the connect.
+    pub const MAX_CONTINUATION: usize = 8 * 1024;
+
     /// Creates a request.
-    pub const fn new(
+    pub fn new(
         user: &'a User,
         server: &'a str,
         account: &'a Account,
@@ -192,6 +211,7 @@ impl<'a> BeginConnect<'a> {
             account,
             session,
             continuation: None,
+            scopes: Scopes::none(),
             selects_account: false,
             peer: None,
         }
@@ -347,7 +367,7 @@ trait DynConnections: Send + Sync {
         server: &'a str,
         account: &'a Account,
     ) -> BoxFuture<'a, Available<Option<Connection>>>;
-    fn is_link_for(&self, user: &User, server: &str, value: &str) -> bool;
+    fn scopes_of_link(&self, user: &User, server: &str, value: &str) -> Option<Scopes>;
     fn begin<'a>(
         &'a self,
         request: &'a BeginConnect<'a>,
@@ -387,8 +407,8 @@ impl<C: Connections> DynConnections for C {
         Box::pin(Connections::connection(self, user, server, account))
     }
 
-    fn is_link_for(&self, user: &User, server: &str, value: &str) -> bool {
-        Connections::is_link_for(self, user, server, value)
+    fn scopes_of_link(&self, user: &User, server: &str, value: &str) -> Option<Scopes> {
+        Connections::scopes_of_link(self, user, server, value)
     }
 
     fn begin<'a>(
@@ -438,8 +458,8 @@ impl Connections for BoxConnections {
         self.0.connection(user, server, account).await
     }
 
-    fn is_link_for(&self, user: &User, server: &str, value: &str) -> bool {
-        self.0.is_link_for(user, server, value)
+    fn scopes_of_link(&self, user: &User, server: &str, value: &str) -> Option<Scopes> {
+        self.0.scopes_of_link(user, server, value)
     }
 
     async fn begin(&self, request: &BeginConnect<'_>) -> Result<Box<str>, ConnectError> {

@@ -103,9 +103,14 @@ impl ConnectStore for MemoryGrants {
         Ok(self.rows().connects.end(|pending| pending.id == *connect) > 0)
     }
 
-    async fn end_connects(&self, user: &User, server: Option<&str>) -> Result<u64, StoreError> {
+    async fn end_connects(
+        &self,
+        user: Option<&User>,
+        server: Option<&str>,
+    ) -> Result<u64, StoreError> {
         let selects = |pending: &PendingConnect| {
-            pending.key.user == *user && server.is_none_or(|server| *pending.key.server == *server)
+            user.is_none_or(|user| pending.key.user == *user)
+                && server.is_none_or(|server| *pending.key.server == *server)
         };
         Ok(self.rows().connects.end(selects) as u64)
     }

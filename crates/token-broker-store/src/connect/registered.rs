@@ -1,6 +1,6 @@
 //! Clients that the broker registered at authorization servers of upstreams.
 
-use tower_token_broker::{Secret, clock::Timestamp};
+use tower_token_broker::{Secret, clock::Timestamp, principal::Scopes};
 
 use crate::{StoreError, authority::limits};
 
@@ -19,6 +19,8 @@ pub struct RegisteredClient {
     pub client_secret: Option<Secret>,
     /// `token_endpoint_auth_method`, as the server returned it.
     pub auth_method: Box<str>,
+    /// Scopes that were registered. Servers refuse others.
+    pub scopes: Scopes,
     /// When it was registered.
     pub created_at: Timestamp,
     /// When the secret ends; `None` if never.
@@ -34,9 +36,17 @@ impl RegisteredClient {
             client_id: client_id.into(),
             client_secret: None,
             auth_method: "none".into(),
+            scopes: Scopes::none(),
             created_at,
             secret_expires_at: None,
         }
+    }
+
+    /// Sets the scopes that were registered.
+    #[must_use = "returns the changed client"]
+    pub fn scopes(mut self, scopes: Scopes) -> Self {
+        self.scopes = scopes;
+        self
     }
 
     /// Sets the secret, how it is sent, and when it ends.
@@ -62,9 +72,12 @@ impl RegisteredClient {
         limits::uri("the redirect URI", &self.redirect_uri)?;
         limits::client(&self.client_id)?;
         limits::id("the authentication method of the client", &self.auth_method)?;
+        let scopes: usize = self.scopes.iter().map(|scope| scope.len() + 1).sum();
+        limits::count("the scopes of the client", scopes, SCOPES)?;
         let secret = self.client_secret.as_ref().map_or(0, limits::octets);
         limits::count("the client secret", secret, SECRET)
     }
 }
 
 const SECRET: usize = 16 * 1_024;
+const SCOPES: usize = 16 * 1_024;

@@ -66,14 +66,14 @@ pub trait ConnectStore: GrantStore {
         connect: &ConnectId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Ends the connects in progress of a user, at one server or at all, claimed ones included, and
-    /// returns their number.
+    /// Ends connects in progress, claimed ones included, and returns their number: those of a user
+    /// or of all, at one server or at all.
     ///
     /// # Errors
     /// [`StoreError::Unreachable`]
     fn end_connects(
         &self,
-        user: &User,
+        user: Option<&User>,
         server: Option<&str>,
     ) -> impl Future<Output = Result<u64, StoreError>> + Send;
 

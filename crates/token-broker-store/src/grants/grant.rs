@@ -79,6 +79,8 @@ pub struct Grant {
     pub client_id: Option<Box<str>>,
     /// When the user connected the account; `None` if it is not known.
     pub connected_at: Option<Timestamp>,
+    /// Origin of the server for which the user connected it; `None` if it is not known.
+    pub upstream: Option<Box<str>>,
     /// Scopes that the user agreed to.
     pub granted: Scopes,
     /// Refresh token. Without one, the user must connect again when the access token expires.
@@ -106,6 +108,7 @@ impl Grant {
             authorization_server: authorization_server.into(),
             client_id: None,
             connected_at: None,
+            upstream: None,
             granted: Scopes::none(),
             refresh_token: None,
             access: Vec::new(),
@@ -128,6 +131,13 @@ impl Grant {
     #[must_use = "returns the changed grant"]
     pub const fn connected_at(mut self, at: Timestamp) -> Self {
         self.connected_at = Some(at);
+        self
+    }
+
+    /// Sets the origin of the server for which the user connected the account.
+    #[must_use = "returns the changed grant"]
+    pub fn upstream(mut self, origin: &str) -> Self {
+        self.upstream = Some(origin.into());
         self
     }
 
@@ -166,6 +176,7 @@ impl Grant {
             authorization_server: self.authorization_server.clone(),
             client_id: self.client_id.clone(),
             connected_at: self.connected_at,
+            upstream: self.upstream.clone(),
             granted: self.granted.clone(),
             has_refresh_token: self.refresh_token.is_some(),
             access_expires_at: self.access.iter().map(|token| token.expires_at).max(),
@@ -192,6 +203,8 @@ pub struct GrantSummary {
     pub client_id: Option<Box<str>>,
     /// [`Grant::connected_at`]
     pub connected_at: Option<Timestamp>,
+    /// [`Grant::upstream`]
+    pub upstream: Option<Box<str>>,
     /// [`Grant::granted`]
     pub granted: Scopes,
     /// Whether the grant has a refresh token.

@@ -158,7 +158,7 @@ impl Faulty {
             self.store.put_revocation(&pending).await?;
         }
         if !self.has(Fault::DisconnectKeepsConnects) {
-            self.store.end_connects(&grant.key.user, Some(&grant.key.server)).await?;
+            self.store.end_connects(Some(&grant.key.user), Some(&grant.key.server)).await?;
         }
         self.store.revoke(grant).await
     }
@@ -244,7 +244,11 @@ impl ConnectStore for Faulty {
         self.store.drop_connect(connect).await
     }
 
-    async fn end_connects(&self, user: &User, server: Option<&str>) -> Result<u64, StoreError> {
+    async fn end_connects(
+        &self,
+        user: Option<&User>,
+        server: Option<&str>,
+    ) -> Result<u64, StoreError> {
         let server = server.filter(|_| !self.has(Fault::EndsAtAnyServer));
         self.store.end_connects(user, server).await
     }

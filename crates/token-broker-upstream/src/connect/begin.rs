@@ -6,20 +6,20 @@ use token_broker_store::{
     GrantKey,
     connect::{BeginConnect, ConnectError, ConnectId, ConnectStore, PendingConnect},
 };
-use tower_token_broker::{Secret, alarm::Alarm};
+use tower_token_broker::{Secret, alarm::Alarm, exchange::Origin, principal::Scopes};
 
 use super::{
     connector::Inner,
     content::Content,
     discovery::{Found, NotFound},
+    listing::is_at,
     random,
     server::{ConnectServer, ResourceParameter},
 };
+use crate::scopes;
 
 /// Time for the user to come back.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
-/// Longest continuation, in bytes.
-const MAX_CONTINUATION: usize = 4096;
 
 impl From<NotFound> for ConnectError {
     fn from(not_found: NotFound) -> Self {
@@ -37,7 +37,7 @@ impl<S: ConnectStore> Inner<S> {
         request: &BeginConnect<'_>,
     ) -> Result<Box<str>, ConnectError> {
         let server = self.server(request.server).ok_or(ConnectError::UnknownServer)?;
-        if request.continuation.is_some_and(|text| text.len() > MAX_CONTINUATION) {
+        if request.continuation.is_some_and(|text| text.len() > BeginConnect::MAX_CONTINUATION) {
             return Err(ConnectError::State);
         }
         if !self.quotas.admits(request.user, &server.name) {
@@ -47,15 +47,17 @@ impl<S: ConnectStore> Inner<S> {
         let found = found.inspect_err(|not_found| self.report(&server, not_found))?;
         let redirect_uri = self.redirect_uri(&server.name);
         let client = self.clients.of_connect(&self.store, &server, &found, &redirect_uri).await?;
+        let scopes = self.requested_scopes(&server, request).await?;
         let (state, verifier) = (random::secret(), random::secret());
         let content = Content {
             issuer: found.issuer.clone(),
+            upstream: server.origin().as_ref().map_or("", Origin::as_str).into(),
             token_endpoint: found.token_endpoint.clone(),
             must_have_issuer: found.has_issuer_in_response,
             client_id: client.id,
             redirect_uri: redirect_uri.into(),
             resource: resource(&server, found.resource.as_deref()),
-            scopes: server.operator_scopes().clone(),
+            scopes,
             verifier,
             continuation: request.continuation.map(Into::into),
         };
@@ -71,6 +73,25 @@ impl<S: ConnectStore> Inner<S> {
         let stored = self.store.put_connect(&self.lookup.connect_state(&state), &connect).await;
         stored.map_err(|_| ConnectError::Unavailable)?;
         Ok(url)
+    }
+
+    /// Returns the scopes that a connect requests: the operator's, and those of rules for which the
+    /// user came, or which the user has given before.
+    // I535
+    async fn requested_scopes(
+        &self,
+        server: &ConnectServer,
+        request: &BeginConnect<'_>,
+    ) -> Result<Scopes, ConnectError> {
+        let grants = self.grants(request.user).await.map_err(|_| ConnectError::Unavailable)?;
+        let given = grants.iter().filter(|grant| {
+            is_at(server, &grant.key)
+                && grant.key.account == *request.account
+                && grant.state.is_usable()
+        });
+        let wanted =
+            given.fold(request.scopes.clone(), |wanted, grant| wanted.union(&grant.granted));
+        Ok(server.operator_scopes().union(&scopes::common(&wanted, &server.step_up_scopes)))
     }
 
     pub(super) fn report(&self, server: &ConnectServer, not_found: &NotFound) {
@@ -97,7 +118,9 @@ impl<S: ConnectStore> Inner<S> {
 pub(super) fn resource(server: &ConnectServer, named: Option<&str>) -> Option<Box<str>> {
     match &server.resource {
         ResourceParameter::Upstream => Some(server.upstream.to_string().into()),
-        ResourceParameter::Metadata => named.map(Into::into),
+        ResourceParameter::Metadata => {
+            Some(named.map_or_else(|| server.upstream.to_string().into(), Into::into))
+        }
         ResourceParameter::Text(text) => Some(text.clone()),
         ResourceParameter::None => None,
     }

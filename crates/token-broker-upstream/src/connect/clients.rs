@@ -23,8 +23,8 @@ use crate::{
 
 /// The clients of the broker.
 pub(super) struct Clients {
-    /// URL of the broker's metadata document, if authorization servers can fetch it.
-    document: Option<Box<str>>,
+    /// Public URL of the broker, if authorization servers can fetch its metadata documents there.
+    documents: Option<Box<str>>,
     /// Registered clients that their server does not know any more.
     forgotten: Cache<Key, ()>,
     clock: Clock,
@@ -53,20 +53,26 @@ impl From<StoreError> for NoClient {
 
 /// Ways of client authentication, the preferred one first.
 const METHODS: &[&str] = &["client_secret_basic", "client_secret_post", "none"];
-/// A secret that ends within this time is not used for a new connect.
+/// A secret that ends within this time, or is in the second half of a shorter lifetime, is not used
+/// for a new connect.
 const SECRET_RESERVE: Duration = Duration::from_secs(24 * 3600);
 const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(8);
 const LONGEST_ID: usize = 2048;
 
 impl Clients {
-    /// Uses the metadata document at this URL, if there is one.
-    pub(super) fn new(document: Option<Box<str>>, clock: &Clock) -> Self {
-        Self { document, forgotten: Cache::new(1000), clock: clock.clone() }
+    /// Creates them for a broker at this URL. Authorization servers fetch its metadata documents by
+    /// `https` only.
+    pub(super) fn new(base: &str, clock: &Clock) -> Self {
+        let documents = base.starts_with("https:").then(|| base.into());
+        Self { documents, forgotten: Cache::new(1000), clock: clock.clone() }
     }
 
-    /// Returns the URL of the metadata document.
-    pub(super) fn document(&self) -> Option<&str> {
-        self.document.as_deref()
+    /// Returns the URL of the metadata document for one server. Each server has its own, with one
+    /// redirect URI: what one authorization server sends back cannot arrive at the callback of
+    /// another, and none learns of the others.
+    pub(super) fn document(&self, server: &str) -> Option<String> {
+        let base = self.documents.as_deref()?;
+        Some(format!("{base}/connect/{server}/client-metadata.json"))
     }
 
     /// Returns the client of a new connect: the configured one, the metadata document, or one that
@@ -81,11 +87,13 @@ impl Clients {
         found: &Found,
         redirect_uri: &str,
     ) -> Result<Client, NoClient> {
-        if let Some(configured) = &server.client_authentication {
+        if server.client_authentication.is_some() {
+            let configured = server.client_at(&found.issuer);
+            let configured = configured.ok_or(NoClient::Refused("as.client_issuer"))?;
             return Ok(Client { id: None, authentication: configured.clone() });
         }
-        if let Some(document) = self.document.as_deref().filter(|_| found.has_client_documents) {
-            let authentication = ClientAuthentication::public(document);
+        if let (true, Some(document)) = (found.has_client_documents, self.document(&server.name)) {
+            let authentication = ClientAuthentication::public(&document);
             return Ok(Client { id: Some(document.into()), authentication });
         }
         let newest = store.newest_registered_client(&found.issuer, redirect_uri).await;
@@ -94,7 +102,11 @@ impl Clients {
             Err(StoreError::UnreadableRow { .. }) => None,
             newest => newest?,
         };
-        let registered = match newest.filter(|client| self.is_usable(client)) {
+        let wanted = server.registered_scopes();
+        let is_usable = |client: &RegisteredClient| {
+            self.is_usable(client) && client.scopes.contains_all(&wanted)
+        };
+        let registered = match newest.filter(is_usable) {
             Some(registered) => registered,
             None => {
                 let registered = self.register(server, found, redirect_uri).await?;
@@ -114,8 +126,9 @@ impl Clients {
         issuer: &str,
         client_id: Option<&str>,
     ) -> Result<Option<ClientAuthentication>, StoreError> {
-        let Some(id) = client_id else { return Ok(server.client_authentication.clone()) };
-        if self.document.as_deref() == Some(id) {
+        let Some(id) = client_id else { return Ok(server.client_at(issuer).cloned()) };
+        let mut documents = server.names().filter_map(|name| self.document(name));
+        if documents.any(|document| document == id) {
             return Ok(Some(ClientAuthentication::public(id)));
         }
         let registered = store.registered_client(issuer, id).await?;
@@ -129,8 +142,12 @@ impl Clients {
     }
 
     fn is_usable(&self, client: &RegisteredClient) -> bool {
-        let soon = self.clock.now().plus(SECRET_RESERVE);
-        client.secret_expires_at.is_none_or(|end| soon < end)
+        let now = self.clock.now();
+        let is_long_enough = |end: Timestamp| {
+            let reserve = (client.created_at.until(end) / 2).min(SECRET_RESERVE);
+            now.plus(reserve) < end
+        };
+        client.secret_expires_at.is_none_or(is_long_enough)
             && !self.forgotten.contains_key(&key(&client.issuer, &client.client_id))
     }
 
@@ -151,6 +168,7 @@ impl Clients {
         let (response, now) = (fetched.response, self.clock.now());
         is_registered(response.status())?;
         let read = read(response.body(), (&found.issuer, redirect_uri), method, now);
+        let read = read.map(|client| client.scopes(server.registered_scopes()));
         read.ok_or(NoClient::Refused("as.registration_response"))
     }
 }
@@ -203,7 +221,7 @@ fn request(
         "token_endpoint_auth_method": method,
         "application_type": kind,
     });
-    let scopes = server.operator_scopes();
+    let scopes = server.registered_scopes();
     if let (false, Some(members)) = (scopes.is_empty(), metadata.as_object_mut()) {
         members.insert("scope".to_owned(), scopes.to_string().into());
     }
@@ -271,12 +289,12 @@ fn authentication(client: &RegisteredClient) -> ClientAuthentication {
     }
 }
 
-/// Returns the metadata document of the broker as a client.
-pub(super) fn document(url: &str, redirect_uris: &[String]) -> String {
+/// Returns a metadata document of the broker as a client.
+pub(super) fn document(url: &str, redirect_uri: &str) -> String {
     let metadata = json!({
         "client_id": url,
         "client_name": "token-broker",
-        "redirect_uris": redirect_uris,
+        "redirect_uris": [redirect_uri],
         "grant_types": ["authorization_code", "refresh_token"],
         "response_types": ["code"],
         "token_endpoint_auth_method": "none",

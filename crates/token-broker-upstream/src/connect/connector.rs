@@ -14,7 +14,7 @@ use token_broker_store::{
 };
 use tower_token_broker::{
     Broker,
-    principal::{Principal, Resource, User},
+    principal::{Resource, Scopes, User},
 };
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     server::ConnectServer,
     uses::Uses,
 };
+use crate::scopes;
 
 /// Connects users' own accounts at servers: [`Connections`] for the pages of the authority, and the
 /// clients and endpoints with which [`StoredGrants`](crate::StoredGrants) refreshes their grants.
@@ -45,9 +46,6 @@ pub(super) struct Inner<S> {
     pub(super) revocations: Waker,
 }
 
-/// Path of the broker's metadata document as a client, below its public URL.
-const DOCUMENT_PATH: &str = "/connect/client-metadata.json";
-
 impl<S: ConnectStore + Clone> Connector<S> {
     /// Creates a connector without servers. `public_url` is the URL of the broker, to which
     /// authorization servers send browsers back; with `https`, they can also fetch the broker's
@@ -59,15 +57,14 @@ impl<S: ConnectStore + Clone> Connector<S> {
     /// Outside of a tokio runtime.
     pub fn new(broker: &Broker, store: S, lookup: LookupKey, public_url: &str) -> Self {
         let base: Box<str> = public_url.trim_end_matches('/').into();
-        let document = base.starts_with("https:").then(|| format!("{base}{DOCUMENT_PATH}").into());
         let clock = broker.clock();
         let connector = Self(Arc::new(Inner {
             broker: broker.clone(),
             store,
             lookup,
+            clients: Clients::new(&base, clock),
             base,
             servers: ArcSwap::default(),
-            clients: Clients::new(document, clock),
             discoveries: Discoveries::new(clock, broker.tasks()),
             quotas: Quotas::new(clock),
             uses: Uses::new(clock),
@@ -88,15 +85,15 @@ impl<S: ConnectStore + Clone> Connector<S> {
         self.0.servers.store(Arc::new(servers.into_iter().map(Arc::new).collect()));
     }
 
-    /// Returns the path and the content of the metadata document that describes the broker as a
-    /// client (OAuth Client ID Metadata Document), for authorization servers to fetch; `None`
-    /// without an `https` URL.
-    pub fn client_document(&self) -> Option<(&'static str, String)> {
-        let url = self.0.clients.document()?;
-        let servers = self.0.servers.load();
-        let callbacks: Vec<_> =
-            servers.iter().map(|server| self.0.redirect_uri(&server.name)).collect();
-        Some((DOCUMENT_PATH, clients::document(url, &callbacks)))
+    /// Returns the metadata document that describes the broker as a client for one server (OAuth
+    /// Client ID Metadata Document), which its authorization server fetches at
+    /// `/connect/{server}/client-metadata.json` below the public URL; `None` if there is no such
+    /// server, or the public URL is not `https`.
+    pub fn client_document(&self, server: &str) -> Option<String> {
+        // Grants that were connected under a former name keep the document of that name.
+        self.0.server(server)?;
+        let url = self.0.clients.document(server)?;
+        Some(clients::document(&url, &self.0.redirect_uri(server)))
     }
 
     /// Revokes the tokens that are due at their authorization servers, and returns how many were
@@ -143,15 +140,35 @@ impl<S: ConnectStore> Inner<S> {
         format!("{}/connect/{server}/callback", self.base)
     }
 
-    /// Returns the connect page of a server for this user. Others who open it connect nothing.
-    pub(super) fn connect_url(&self, user: &User, server: &str) -> Box<str> {
-        let hash = self.lookup.connect_link(user, server);
-        let value = URL_SAFE_NO_PAD.encode(hash.as_bytes());
+    /// Returns the connect page of a server for this user. Others who open it connect nothing. The
+    /// scopes of a rule that a connect does not request anyway are in the link, which no one can
+    /// change.
+    pub(super) fn connect_url(&self, user: &User, server: &str, scopes: &Scopes) -> Box<str> {
+        let configured = self.server(server).map(|server| server.operator_scopes().clone());
+        let scopes = scopes::missing(scopes, &configured.unwrap_or(Scopes::none()));
+        let hash = self.lookup.connect_link(user, server, &scopes);
+        let mut value = URL_SAFE_NO_PAD.encode(hash.as_bytes());
+        if !scopes.is_empty() {
+            value.push('.');
+            value.push_str(&URL_SAFE_NO_PAD.encode(scopes.to_string()));
+        }
         format!("{}/connect/{server}?for={value}", self.base).into()
     }
 
-    pub(super) fn connect_url_of(&self, caller: &Principal, server: &str) -> Box<str> {
-        self.connect_url(caller.user(), server)
+    /// Reads the value of a link.
+    fn scopes_of_link(&self, user: &User, server: &str, value: &str) -> Option<Scopes> {
+        let (hash, scopes) = match value.split_once('.') {
+            Some((hash, scopes)) => {
+                let scopes = String::from_utf8(URL_SAFE_NO_PAD.decode(scopes).ok()?).ok()?;
+                (hash, Scopes::parse(&scopes).ok()?)
+            }
+            None => (value, Scopes::none()),
+        };
+        let mut octets = [0; 32];
+        let decoded = URL_SAFE_NO_PAD.decode_slice(hash, &mut octets);
+        let stored = token_broker_store::authority::StoredHash::new(octets);
+        let expected = self.lookup.connect_link(user, server, &scopes);
+        (decoded == Ok(octets.len()) && expected.matches(&stored)).then_some(scopes)
     }
 }
 
@@ -181,11 +198,8 @@ impl<S: ConnectStore> Connections for Connector<S> {
         connection.map(Some).map_err(|_| ConnectionsUnavailable::new())
     }
 
-    fn is_link_for(&self, user: &User, server: &str, value: &str) -> bool {
-        let mut octets = [0; 32];
-        let decoded = URL_SAFE_NO_PAD.decode_slice(value, &mut octets);
-        let stored = token_broker_store::authority::StoredHash::new(octets);
-        decoded == Ok(octets.len()) && self.0.lookup.connect_link(user, server).matches(&stored)
+    fn scopes_of_link(&self, user: &User, server: &str, value: &str) -> Option<Scopes> {
+        self.0.scopes_of_link(user, server, value)
     }
 
     async fn begin(&self, request: &BeginConnect<'_>) -> Result<Box<str>, ConnectError> {

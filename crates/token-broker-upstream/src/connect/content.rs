@@ -7,6 +7,8 @@ use tower_token_broker::{Secret, principal::Scopes};
 /// The frozen decisions of one connect. A store keeps them encrypted.
 pub(super) struct Content {
     pub(super) issuer: Box<str>,
+    /// Origin of the server.
+    pub(super) upstream: Box<str>,
     pub(super) token_endpoint: Uri,
     /// Whether the response must have `iss` (RFC 9207).
     pub(super) must_have_issuer: bool,
@@ -25,6 +27,7 @@ impl Content {
     pub(super) fn to_secret(&self) -> Secret {
         let value = json!({
             "issuer": self.issuer,
+            "upstream": self.upstream,
             "token_endpoint": self.token_endpoint.to_string(),
             "must_have_issuer": self.must_have_issuer,
             "client_id": self.client_id,
@@ -45,6 +48,7 @@ impl Content {
         let optional = |name: &str| text(name).map(Into::into);
         Some(Self {
             issuer: text("issuer")?.into(),
+            upstream: text("upstream")?.into(),
             token_endpoint: text("token_endpoint")?.parse().ok()?,
             must_have_issuer: value.get("must_have_issuer")?.as_bool()?,
             client_id: optional("client_id"),
@@ -65,6 +69,7 @@ mod tests {
     fn content_survives_the_store() {
         let content = Content {
             issuer: "https://login.example".into(),
+            upstream: "https://mcp.example:443".into(),
             token_endpoint: Uri::from_static("https://login.example/token"),
             must_have_issuer: true,
             client_id: Some("c".into()),
@@ -76,8 +81,14 @@ mod tests {
         };
         let read = Content::read(&content.to_secret()).unwrap();
         assert_eq!(
-            (read.issuer, read.token_endpoint, read.client_id, read.continuation),
-            (content.issuer, content.token_endpoint, content.client_id, content.continuation)
+            (read.issuer, read.upstream, read.token_endpoint, read.client_id, read.continuation),
+            (
+                content.issuer,
+                content.upstream,
+                content.token_endpoint,
+                content.client_id,
+                content.continuation
+            )
         );
         assert!(read.verifier.matches(&content.verifier) && read.must_have_issuer);
         assert_eq!((read.resource, read.scopes), (None, content.scopes));

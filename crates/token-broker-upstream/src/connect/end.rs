@@ -25,7 +25,7 @@ impl<S: ConnectStore> Inner<S> {
         peer: Option<SocketAddr>,
     ) -> Result<bool, StoreError> {
         for name in server.names() {
-            self.store.end_connects(user, Some(name)).await?;
+            self.store.end_connects(Some(user), Some(name)).await?;
         }
         let mut has_ended = false;
         let grants = self.grants(user).await?;

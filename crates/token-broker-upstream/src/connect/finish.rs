@@ -1,13 +1,13 @@
 //! The return of the browser: from the code to the grant.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use token_broker_outbound::Sent;
 use token_broker_store::{
-    AccessToken, Grant, StoreError,
+    AccessToken, Grant, GrantSummary, StoreError,
     connect::{
-        ConnectError, ConnectStore, Connected, FinishConnect, PendingConnect, PendingRevocation,
-        RevocationId, RevokedToken, RevokedTokenKind,
+        ConnectError, ConnectStore, Connected, FinishConnect, PendingConnect, RevokedToken,
+        RevokedTokenKind,
     },
 };
 use tower_token_broker::{
@@ -17,12 +17,15 @@ use tower_token_broker::{
     exchange::Origin,
     principal::{GrantId, Initiator, Scopes},
     revocation::RevocationTarget,
+    stack::RevokeError,
 };
 
 use super::{
     callback::{Callback, Response},
     connector::Inner,
     content::Content,
+    give_back::{Granted, pauses},
+    listing::is_at,
     random,
     server::ConnectServer,
 };
@@ -41,6 +44,8 @@ struct Finishing<S> {
     content: Content,
     code: Secret,
     peer: Option<std::net::SocketAddr>,
+    /// The usable grants that the new one replaces.
+    replaced: Vec<GrantSummary>,
 }
 
 impl<S: ConnectStore> Inner<S> {
@@ -61,7 +66,9 @@ impl<S: ConnectStore> Inner<S> {
                 let peer = request.peer;
                 let shared = Arc::clone(shared);
                 let tasks = shared.broker.tasks().clone();
-                let finishing = Finishing { shared, server, connect, content, code, peer };
+                let replaced = Vec::new();
+                let finishing =
+                    Finishing { shared, server, connect, content, code, peer, replaced };
                 // No caller can cancel it: a code is redeemed once.
                 let task = tasks.spawn("connect", async move { finishing.run().await });
                 task.await.unwrap_or(Err(ConnectError::Unavailable))
@@ -98,9 +105,12 @@ impl<S: ConnectStore> Inner<S> {
 }
 
 impl<S: ConnectStore> Finishing<S> {
-    async fn run(&self) -> Result<Connected, ConnectError> {
+    async fn run(mut self) -> Result<Connected, ConnectError> {
         let job = self.shared.broker.audit_log().job("connect");
         let job = job.map_err(|_| ConnectError::Unavailable)?;
+        // Before the code is used up: a store that can't be read costs the user nothing yet.
+        let replaced = self.usable_grants().await;
+        self.replaced = replaced.map_err(|_| ConnectError::Unavailable)?;
         let connected = self.redeem(job.trail()).await;
         match &connected {
             Ok(_) => job.complete(),
@@ -213,14 +223,24 @@ impl<S: ConnectStore> Finishing<S> {
             .connected_at(now)
             .granted(granted);
         grant.client_id = self.content.client_id.clone();
-        grant
+        grant.upstream(&self.content.upstream)
+    }
+
+    /// Returns the usable grants of the user and the account at this server, under its name and
+    /// former names.
+    async fn usable_grants(&self) -> Result<Vec<GrantSummary>, StoreError> {
+        let key = &self.connect.key;
+        let mut grants = self.shared.grants(&key.user).await?;
+        grants.retain(|grant| {
+            is_at(&self.server, &grant.key)
+                && grant.key.account == key.account
+                && grant.state.is_usable()
+        });
+        Ok(grants)
     }
 
     /// Stores a grant, ends the one that it replaces, and records the connection.
     async fn store(&self, grant: Grant, receipt: TokenReceipt) -> Result<Connected, ConnectError> {
-        let store = &self.shared.store;
-        let replaced = store.load(&self.connect.key).await;
-        let replaced = replaced.ok().flatten().filter(|before| before.state.is_usable());
         let outcome = match self.store_durably(&grant).await {
             Ok(None) => self.stored_after_all(&grant).await,
             outcome => outcome,
@@ -237,23 +257,13 @@ impl<S: ConnectStore> Finishing<S> {
                 return Err(ConnectError::Overtaken);
             }
             Err(error) => {
-                tracing::error!(
-                    alarm = Alarm::TokensNotStored.code(),
-                    error = %error,
-                    server.name = &*self.server.name,
-                    "the tokens of a new connection could not be stored"
-                );
+                self.not_stored(&error, &grant).await;
                 receipt.finish(TokenOutcome::Unknown);
                 return Err(ConnectError::Unavailable);
             }
         };
-        let user = &self.connect.key.user;
-        let initiator = Initiator::user(user);
-        if let Some(replaced) = replaced.filter(|before| before.id != stored.id) {
-            // Caches of all processes have its access token. It stays revoked here in any case.
-            let target = RevocationTarget::Grant(replaced.id);
-            drop(self.shared.broker.revoke(target, &initiator).await);
-        }
+        let initiator = Initiator::user(&self.connect.key.user);
+        self.end_replaced(&stored, &initiator).await;
         let note = Note::connected(recorded(&self.server, &stored));
         let note = self.peer.iter().fold(note, |note, peer| note.peer(*peer));
         let recorded = self.shared.broker.audit_log().note(&initiator, note).await;
@@ -265,6 +275,43 @@ impl<S: ConnectStore> Finishing<S> {
         Ok(connected)
     }
 
+    /// Reports tokens that the store did not take. They are revoked, unless it may have them.
+    async fn not_stored(&self, error: &StoreError, grant: &Grant) {
+        tracing::error!(
+            alarm = Alarm::TokensNotStored.code(),
+            error = %error,
+            server.name = &*self.server.name,
+            "the tokens of a new connection could not be stored"
+        );
+        if !matches!(error, StoreError::Unreachable) {
+            // A failure is in the log as well.
+            drop(self.give_back(tokens_of(grant)).await);
+        }
+    }
+
+    /// Ends the grants that the stored one replaces: caches of all processes have their tokens, and
+    /// those under a former name are still in the store.
+    async fn end_replaced(&self, stored: &Grant, initiator: &Initiator) {
+        for replaced in self.replaced.iter().filter(|before| before.id != stored.id) {
+            let target = RevocationTarget::Grant(replaced.id.clone());
+            let ended = match self.shared.broker.revoke(target, initiator).await {
+                Ok(_) | Err(RevokeError::NotRecorded { .. }) => true,
+                Err(_) => false,
+            };
+            let is_gone = replaced.key == stored.key
+                || self.shared.store.revoke(&replaced.to_ref()).await.is_ok();
+            if !ended || !is_gone {
+                tracing::error!(
+                    alarm = Alarm::GrantNotEnded.code(),
+                    server.name = &*self.server.name,
+                    grant.id = replaced.id.as_str(),
+                    "a grant that its user replaced could not be ended everywhere; other processes \
+                     may use its token until it expires"
+                );
+            }
+        }
+    }
+
     /// Returns the grant if it is stored: a step whose response was lost may have taken effect.
     async fn stored_after_all(&self, grant: &Grant) -> Result<Option<Grant>, StoreError> {
         let found = self.shared.store.load(&self.connect.key).await?;
@@ -273,16 +320,14 @@ impl<S: ConnectStore> Finishing<S> {
 
     /// Stores the grant, and retries for a while: the code is used up.
     async fn store_durably(&self, grant: &Grant) -> Result<Option<Grant>, StoreError> {
-        let mut pause = Duration::from_millis(50);
-        for _ in 0..10 {
-            let stored = self.shared.store.finish_connect(&self.connect.id, grant.clone()).await;
-            match stored {
+        let (store, connect) = (&self.shared.store, &self.connect.id);
+        for pause in pauses() {
+            match store.finish_connect(connect, grant.clone()).await {
                 Err(StoreError::Unreachable) => tokio::time::sleep(pause).await,
                 stored => return stored,
             }
-            pause = (pause * 2).min(Duration::from_secs(2));
         }
-        self.shared.store.finish_connect(&self.connect.id, grant.clone()).await
+        store.finish_connect(connect, grant.clone()).await
     }
 
     /// Refuses tokens with more scopes than the operator's: they are revoked, and not used.
@@ -310,18 +355,13 @@ impl<S: ConnectStore> Finishing<S> {
 
     /// Keeps tokens that are not used, until their authorization server has revoked them.
     async fn give_back(&self, tokens: Vec<RevokedToken>) -> Result<(), ConnectError> {
-        let now = self.shared.broker.clock().now();
-        let grant = GrantId::new(&random::id());
-        let revocation = PendingRevocation::new(
-            RevocationId::new(&random::id()),
-            (self.connect.key.clone(), grant),
-            &self.content.issuer,
-            tokens,
-            now,
-        );
-        let revocation = revocation.client_id(self.content.client_id.as_deref());
-        let kept = self.shared.store.put_revocation(&revocation).await;
-        self.shared.revocations.wake();
+        let of = Granted {
+            key: &self.connect.key,
+            id: GrantId::new(&random::id()),
+            issuer: &self.content.issuer,
+            client_id: self.content.client_id.as_deref(),
+        };
+        let kept = self.shared.give_back(of, tokens).await;
         kept.map_err(|_| ConnectError::Unavailable)
     }
 

@@ -95,11 +95,10 @@ pub(super) fn is_at(server: &ConnectServer, key: &GrantKey) -> bool {
 }
 
 fn state(server: &ConnectServer, grant: &GrantSummary) -> ConnectionState {
-    let is_of_issuer =
-        server.fixed_issuer().is_none_or(|issuer| *issuer == *grant.authorization_server);
+    let is_accepted = server.accepts(&grant.authorization_server, grant.upstream.as_deref());
     let has_all = grant.granted.contains_all(server.operator_scopes());
     match grant.state {
-        state if state.is_usable() && !is_of_issuer => ConnectionState::EndedByServer,
+        state if state.is_usable() && !is_accepted => ConnectionState::EndedByServer,
         GrantState::Active if !has_all => ConnectionState::NeedsScopes,
         GrantState::Active => ConnectionState::Connected,
         GrantState::NeedsUser => ConnectionState::NeedsUser,

@@ -48,6 +48,7 @@ mod content;
 mod discovery;
 mod end;
 mod finish;
+mod give_back;
 mod listing;
 mod quotas;
 mod random;

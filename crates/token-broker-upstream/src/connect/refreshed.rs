@@ -4,14 +4,14 @@ use std::{pin::Pin, sync::Arc};
 
 use token_broker_store::{
     Grant, GrantKey,
-    connect::{ConnectStore, PendingRevocation, RevocationId, RevokedToken},
+    connect::{ConnectStore, RevokedToken},
 };
-use tower_token_broker::principal::Principal;
+use tower_token_broker::principal::{Principal, Scopes};
 
 use super::{
     begin::resource,
     connector::{Connector, Inner},
-    random,
+    give_back::Granted,
     server::ConnectServer,
 };
 use crate::authorization_server::AuthorizationServer;
@@ -23,8 +23,8 @@ pub(crate) trait Refreshed: Send + Sync + 'static {
     /// Returns former names of the server, under which grants may be stored.
     fn former_names(&self) -> Vec<Box<str>>;
 
-    /// Returns whether grants of this issuer are used.
-    fn accepts(&self, issuer: &str) -> bool;
+    /// Returns whether a grant is used: it is of this server, and of its authorization server.
+    fn accepts(&self, grant: &Grant) -> bool;
 
     /// Returns the authorization server at which a grant is refreshed; `None` if it is not found.
     fn authorization_server<'a>(
@@ -37,14 +37,17 @@ pub(crate) trait Refreshed: Send + Sync + 'static {
 
     /// Keeps tokens that arrived for a grant that was disconnected meanwhile, until they are
     /// revoked at their authorization server.
-    fn give_back<'a>(&'a self, grant: &'a Grant, tokens: Vec<RevokedToken>) -> BoxFuture<'a, bool>;
+    fn give_back<'a>(&'a self, grant: &'a Grant, tokens: Vec<RevokedToken>) -> BoxFuture<'a, ()>;
 
     /// Notes that the authorization server does not accept the client of a grant any more: the next
     /// connect registers another one.
     fn forget_client(&self, grant: &Grant);
 
-    /// Returns the page where a caller connects its account.
-    fn connect_url(&self, caller: &Principal) -> Box<str>;
+    /// Notes that the server refused a token: it may have another authorization server now.
+    fn note_refusal(&self);
+
+    /// Returns the page where a caller connects its account, with the scopes of a rule.
+    fn connect_url(&self, caller: &Principal, scopes: &Scopes) -> Box<str>;
 }
 
 /// One server of a connector, as it is configured at the moment.
@@ -85,9 +88,9 @@ impl<S: ConnectStore + Clone> Refreshed for OfServer<S> {
         self.server().map(|server| server.former_names.clone()).unwrap_or_default()
     }
 
-    fn accepts(&self, issuer: &str) -> bool {
-        let server = self.server();
-        server.is_some_and(|server| server.fixed_issuer().is_none_or(|fixed| fixed == issuer))
+    fn accepts(&self, grant: &Grant) -> bool {
+        let (issuer, upstream) = (&grant.authorization_server, grant.upstream.as_deref());
+        self.server().is_some_and(|server| server.accepts(issuer, upstream))
     }
 
     fn authorization_server<'a>(
@@ -99,8 +102,8 @@ impl<S: ConnectStore + Clone> Refreshed for OfServer<S> {
             let issuer = &grant.authorization_server;
             let named = shared.named_resource(&server).await?;
             let token_endpoint = match &server.endpoints.token {
-                Some(fixed) => fixed.clone(),
-                None => {
+                Some(fixed) if server.is_fixed(issuer) => fixed.clone(),
+                Some(_) | None => {
                     let found = shared.discoveries.of_issuer(&server, issuer).await;
                     let found = found.inspect_err(|not_found| shared.report(&server, not_found));
                     found.ok()?.token_endpoint.clone()
@@ -119,20 +122,16 @@ impl<S: ConnectStore + Clone> Refreshed for OfServer<S> {
         shared.uses.note((&shared.store, shared.broker.tasks()), key, caller);
     }
 
-    fn give_back<'a>(&'a self, grant: &'a Grant, tokens: Vec<RevokedToken>) -> BoxFuture<'a, bool> {
+    fn give_back<'a>(&'a self, grant: &'a Grant, tokens: Vec<RevokedToken>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let shared = &self.connector.0;
-            let revocation = PendingRevocation::new(
-                RevocationId::new(&random::id()),
-                (grant.key.clone(), grant.id.clone()),
-                &grant.authorization_server,
-                tokens,
-                shared.broker.clock().now(),
-            );
-            let revocation = revocation.client_id(grant.client_id.as_deref());
-            let kept = shared.store.put_revocation(&revocation).await;
-            shared.revocations.wake();
-            kept.is_ok()
+            let of = Granted {
+                key: &grant.key,
+                id: grant.id.clone(),
+                issuer: &grant.authorization_server,
+                client_id: grant.client_id.as_deref(),
+            };
+            // A failure is in the log, and nothing else can be done.
+            drop(self.connector.0.give_back(of, tokens).await);
         })
     }
 
@@ -142,7 +141,14 @@ impl<S: ConnectStore + Clone> Refreshed for OfServer<S> {
         }
     }
 
-    fn connect_url(&self, caller: &Principal) -> Box<str> {
-        self.connector.0.connect_url_of(caller, &self.name)
+    // N536
+    fn note_refusal(&self) {
+        if let Some(server) = self.server() {
+            self.connector.0.discoveries.forget(&server);
+        }
+    }
+
+    fn connect_url(&self, caller: &Principal, scopes: &Scopes) -> Box<str> {
+        self.connector.0.connect_url(caller.user(), &self.name, scopes)
     }
 }

@@ -2,7 +2,10 @@
 
 use http::Uri;
 use token_broker_outbound::{FetchError, GuardedClient};
-use tower_token_broker::principal::{Resource, Scopes};
+use tower_token_broker::{
+    exchange::Origin,
+    principal::{Resource, Scopes},
+};
 
 use crate::authorization_server::{AuthorizationServer, ClientAuthentication};
 
@@ -25,6 +28,7 @@ pub struct ConnectServer {
     pub(super) client_authentication: Option<ClientAuthentication>,
     pub(super) resource: ResourceParameter,
     pub(super) parameters: Vec<(Box<str>, Box<str>)>,
+    pub(super) step_up_scopes: Scopes,
     pub(super) allows_unadvertised_pkce: bool,
     /// Scopes and other settings of its token requests. Issuer, endpoint and client are those of
     /// each request.
@@ -43,9 +47,9 @@ pub(super) struct FixedEndpoints {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ResourceParameter {
-    /// The URL of the server, as MCP requires.
+    /// The URL of the server.
     Upstream,
-    /// The resource that the metadata of the server names.
+    /// The resource that the metadata of the server names; without metadata, its URL.
     Metadata,
     /// This text.
     Text(Box<str>),
@@ -62,23 +66,23 @@ pub struct ReservedParameter {
     pub name: Box<str>,
 }
 
-/// Parameters of the authorize request that the broker sets.
-const RESERVED: &[&str] = &[
-    "client_id",
-    "client_secret",
-    "code_challenge",
-    "code_challenge_method",
-    "redirect_uri",
-    "request",
-    "request_uri",
-    "resource",
-    "response_mode",
-    "response_type",
-    "scope",
-    "state",
-];
-
 impl ConnectServer {
+    /// Parameters of the authorize request that the broker sets itself.
+    pub const RESERVED_PARAMETERS: &[&str] = &[
+        "client_id",
+        "client_secret",
+        "code_challenge",
+        "code_challenge_method",
+        "redirect_uri",
+        "request",
+        "request_uri",
+        "resource",
+        "response_mode",
+        "response_type",
+        "scope",
+        "state",
+    ];
+
     /// Creates a server with this name, which is part of grants and URLs, at this URL. `client`
     /// sends all requests for it: to the server, and to its authorization server.
     ///
@@ -101,8 +105,9 @@ impl ConnectServer {
             endpoints: FixedEndpoints::default(),
             endpoint_origins: Vec::new(),
             client_authentication: None,
-            resource: ResourceParameter::Upstream,
+            resource: ResourceParameter::Metadata,
             parameters: Vec::new(),
+            step_up_scopes: Scopes::none(),
             allows_unadvertised_pkce: false,
         })
     }
@@ -129,6 +134,13 @@ impl ConnectServer {
     /// whatever the authorization server offers.
     pub fn scopes(mut self, scopes: Scopes) -> Self {
         self.requests = self.requests.scopes(scopes);
+        self
+    }
+
+    /// Sets the scopes that rules need in addition to the operator's (`upstream_scopes`). A user who
+    /// comes by the link of such a rule is asked for those of the rule, and keeps them.
+    pub fn step_up_scopes(mut self, scopes: Scopes) -> Self {
+        self.step_up_scopes = scopes;
         self
     }
 
@@ -175,14 +187,17 @@ impl ConnectServer {
         self
     }
 
-    /// Sets the client that the operator registered. Without one, the broker uses its metadata
-    /// document where the authorization server supports that, or registers itself (RFC 7591).
+    /// Sets the client that the operator registered, at the issuer of
+    /// [`issuer`](ConnectServer::issuer) or [`issuer_pin`](ConnectServer::issuer_pin): it is used
+    /// at no other, so that no server can have its secret sent elsewhere. Without a client, the
+    /// broker uses its metadata document where the authorization server supports that, or registers
+    /// itself (RFC 7591).
     pub fn client(mut self, client: ClientAuthentication) -> Self {
         self.client_authentication = Some(client);
         self
     }
 
-    /// Sets the parameter `resource`; by default the URL of the server.
+    /// Sets the parameter `resource`; by default [`ResourceParameter::Metadata`].
     pub fn resource_parameter(mut self, resource: ResourceParameter) -> Self {
         self.resource = resource;
         self
@@ -197,7 +212,7 @@ impl ConnectServer {
         name: &str,
         value: &str,
     ) -> Result<Self, ReservedParameter> {
-        if RESERVED.contains(&name) {
+        if Self::RESERVED_PARAMETERS.contains(&name) {
             return Err(ReservedParameter { name: name.into() });
         }
         self.parameters.push((name.into(), value.into()));
@@ -249,6 +264,12 @@ impl ConnectServer {
         self.requests.operator_scopes()
     }
 
+    /// Returns all scopes that a connect may request. Some servers allow a client those only that
+    /// it registered.
+    pub(super) fn registered_scopes(&self) -> Scopes {
+        self.operator_scopes().union(&self.step_up_scopes)
+    }
+
     /// Returns its name and former names.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&self.name).chain(&self.former_names).map(|name| &**name)
@@ -257,6 +278,35 @@ impl ConnectServer {
     /// Returns the issuer that grants must be from, if the operator set one.
     pub(super) fn fixed_issuer(&self) -> Option<&str> {
         self.issuer_pin.as_deref().or(self.issuer.as_deref())
+    }
+
+    /// Returns whether the operator set this issuer. Endpoints and client that the operator set are
+    /// of this issuer only.
+    pub(super) fn is_fixed(&self, issuer: &str) -> bool {
+        self.fixed_issuer() == Some(issuer)
+    }
+
+    /// Returns the client that the operator registered at this issuer.
+    pub(super) fn client_at(&self, issuer: &str) -> Option<&ClientAuthentication> {
+        self.client_authentication.as_ref().filter(|_| self.is_fixed(issuer))
+    }
+
+    /// Returns the origin of the server.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        Origin::of(&self.upstream)
+    }
+
+    /// Returns whether a grant is for this server: from its issuer, if the operator set one, and
+    /// otherwise connected for the host that the server has today. The operator may have entered
+    /// another host, which must not get the tokens of users that agreed to the first one.
+    pub(super) fn accepts(&self, issuer: &str, upstream: Option<&str>) -> bool {
+        match self.fixed_issuer() {
+            Some(fixed) => fixed == issuer,
+            None => {
+                let origin = self.origin();
+                upstream.is_none_or(|upstream| origin.is_some_and(|at| at.as_str() == upstream))
+            }
+        }
     }
 }
 
@@ -273,7 +323,7 @@ mod tests {
 
     #[test]
     fn parameters_of_the_broker_are_refused() {
-        for name in RESERVED {
+        for name in ConnectServer::RESERVED_PARAMETERS {
             let refused = server().authorize_parameter(name, "x").unwrap_err();
             assert_eq!(&*refused.name, *name);
         }

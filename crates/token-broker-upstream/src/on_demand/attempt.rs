@@ -127,6 +127,7 @@ impl<'a, A: RequestToken> Attempt<'a, A> {
                 let credential =
                     Credential::vouch(tokens.access_token, self.shared.upstream.origin().clone())
                         .with_scopes(scopes)
+                        .with_all_scopes()
                         .from_grant(grant, version)
                         .until(now.wall.plus(tokens.lifetime));
                 let replaced = entry.token.as_deref();

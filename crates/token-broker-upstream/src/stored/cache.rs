@@ -42,7 +42,7 @@ impl Entry {
 
     pub(super) fn new(
         grant: &Grant,
-        token: &AccessToken,
+        (token, has_all_scopes): (&AccessToken, bool),
         origin: &Origin,
         (seen, pause): (Arc<SeenToken>, Option<Pause>),
         now: Reading,
@@ -51,6 +51,10 @@ impl Entry {
             .with_scopes(token.scopes.clone())
             .from_grant(grant.id.clone(), token.version)
             .until(token.expires_at);
+        let credential = match has_all_scopes {
+            true => credential.with_all_scopes(),
+            false => credential,
+        };
         let ends = seen.after(token, lifetime_of(token), now);
         // After a failure the next refresh is due when the store allows it, and the token is used
         // to its end.

@@ -35,7 +35,7 @@ impl LastHint {
 // R502
 impl<S: GrantStore> Shared<S> {
     /// Logs that the grant of this user is of an authorization server other than the configured
-    /// one.
+    /// one, or was connected for another host.
     pub(super) fn hint_at_issuer(&self, grant: &Grant, trail: &Trail) {
         if !self.last_hint.begin(self.clock.moment()) {
             return;
@@ -46,8 +46,10 @@ impl<S: GrantStore> Shared<S> {
             grant.id = grant.id.as_str(),
             grant.issuer = &*grant.authorization_server,
             configured.issuer = self.server.issuer(),
-            "the user's grant is of another authorization server, and was not used; the issuer of \
-             this server may have been changed"
+            grant.upstream = grant.upstream.as_deref(),
+            configured.upstream = self.upstream.origin().as_str(),
+            "the user's grant is of another authorization server or for another host, and was not \
+             used; the issuer or the host of this server may have been changed"
         );
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use moka::sync::Cache;
 use token_broker_outbound::GuardedClient;
-use token_broker_store::{Account, GrantKey, GrantStore, connect::ConnectStore};
+use token_broker_store::{Account, Grant, GrantKey, GrantStore, connect::ConnectStore};
 use tower_token_broker::{
     Broker,
     audit::Trail,
@@ -160,12 +160,13 @@ impl<S: GrantStore> Shared<S> {
         parts.part(self.server.issuer())
     }
 
-    /// Returns whether grants of this issuer are used.
-    // Mix-up: a token of another authorization server must not be sent to this one.
-    pub(super) fn accepts(&self, issuer: &str) -> bool {
+    /// Returns whether a grant is used.
+    // Mix-up: a token of another authorization server must not be sent to this one, nor a token for
+    // another host to this one.
+    pub(super) fn accepts(&self, grant: &Grant) -> bool {
         match &self.connector {
-            Some(connector) => connector.accepts(issuer),
-            None => issuer == self.server.issuer(),
+            Some(connector) => connector.accepts(grant),
+            None => *grant.authorization_server == *self.server.issuer(),
         }
     }
 
@@ -300,10 +301,17 @@ impl<S: GrantStore> ProvideCredential for StoredGrants<S> {
             let seen = self.0.sightings.token(grant, version, self.0.clock.read());
             seen.refuse(refusal.credential.was_accepted());
         }
+        if let Some(connector) = &self.0.connector {
+            connector.note_refusal();
+        }
     }
 
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
-        let of_connector = || self.0.connector.as_ref().map(|of| of.connect_url(caller));
+        self.step_up_url(caller, &Scopes::none())
+    }
+
+    fn step_up_url(&self, caller: &Principal, scopes: &Scopes) -> Option<Box<str>> {
+        let of_connector = || self.0.connector.as_ref().map(|of| of.connect_url(caller, scopes));
         self.0.connect_url.of(caller).or_else(of_connector)
     }
 }

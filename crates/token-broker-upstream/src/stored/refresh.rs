@@ -195,7 +195,7 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         if !grant.state.is_usable() {
             return Judged::Done(Outcome::None(CredentialError::Revoked));
         }
-        if !self.shared.accepts(&grant.authorization_server) {
+        if !self.shared.accepts(grant) {
             self.shared.hint_at_issuer(grant, self.trail);
             return Judged::Done(connect_required());
         }
@@ -277,7 +277,8 @@ impl<'a, S: GrantStore> Refresh<'a, S> {
         let sightings = &self.shared.sightings;
         let seen = sightings.token(&grant.id, token.version, now);
         let pause = sightings.pause(grant, now);
-        Arc::new(Entry::new(grant, token, origin, (seen, pause), now))
+        let has_all = token.scopes.contains_all(self.requested);
+        Arc::new(Entry::new(grant, (token, has_all), origin, (seen, pause), now))
     }
 
     pub(super) fn outcome_of(&self, grant: &Grant, token: &AccessToken) -> Outcome {

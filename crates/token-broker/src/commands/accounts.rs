@@ -116,11 +116,12 @@ impl Session<'_> {
     }
 
     /// Disables an account: its requests are refused, it cannot sign in, and the access of all its
-    /// applications has ended.
+    /// applications has ended. With `disconnects`, the accounts that the user connected at servers
+    /// are disconnected, too.
     ///
     /// # Errors
     /// [`CommandError`]
-    pub async fn disable(&self, name: &str) -> Result<String, CommandError> {
+    pub async fn disable(&self, name: &str, disconnects: bool) -> Result<String, CommandError> {
         let account = self.account(name).await?;
         let user = self.user_of(&account);
         // A log that takes no record delays no end of access.
@@ -128,10 +129,15 @@ impl Session<'_> {
         // The block comes first: it also ends what is issued at this moment.
         self.set_block(&user).await?;
         self.stores.sql.disable_account(&account.subject).await?.ok_or_else(|| no_account(name))?;
-        let ended = self.end_access(Some(&user), None).await?;
+        let mut ended = families(self.end_access(Some(&user), None).await?);
+        if disconnects {
+            let count = self.end_grants(Some(&user), None).await?;
+            let noun = if count == 1 { "account" } else { "accounts" };
+            ended = format!("{ended} and {count} connected {noun}");
+        }
         self.has_revoked().await;
         noted.map_err(CommandError::done_not_recorded)?;
-        Ok(format!("{} is disabled; {} ended", quoted(&account.name), families(ended)))
+        Ok(format!("{} is disabled; {ended} ended", quoted(&account.name)))
     }
 
     /// Enables an account. Its applications must ask again.

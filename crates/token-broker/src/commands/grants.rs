@@ -79,9 +79,19 @@ impl Session<'_> {
         server: Option<&str>,
     ) -> Result<String, CommandError> {
         let noted = self.note("grants revoke", user.map(User::subject).or(server)).await;
-        if let Some(user) = user {
-            self.stores.sql.end_connects(user, server).await?;
-        }
+        let count = self.end_grants(user, server).await?;
+        self.has_revoked().await;
+        noted.map_err(CommandError::done_not_recorded)?;
+        Ok(format!("revoked: {count} {}", if count == 1 { "grant" } else { "grants" }))
+    }
+
+    /// Ends connects in progress, then grants, and returns the number of grants.
+    pub(super) async fn end_grants(
+        &self,
+        user: Option<&User>,
+        server: Option<&str>,
+    ) -> Result<usize, CommandError> {
+        self.stores.sql.end_connects(user, server).await?;
         let mut count = 0;
         for grant in self.all_grants(user, server).await? {
             if grant.state != GrantState::Revoked {
@@ -89,9 +99,7 @@ impl Session<'_> {
                 count += 1;
             }
         }
-        self.has_revoked().await;
-        noted.map_err(CommandError::done_not_recorded)?;
-        Ok(format!("revoked: {count} {}", if count == 1 { "grant" } else { "grants" }))
+        Ok(count)
     }
 
     /// Ends a grant. A running gateway revokes its tokens at their authorization server.

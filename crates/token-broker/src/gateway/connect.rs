@@ -7,7 +7,7 @@ use token_broker_sql::SqlStore;
 use token_broker_upstream::{
     AuthorizationServer, ClientAuthentication, ConnectServer, Connector, ResourceParameter,
 };
-use tower_token_broker::principal::Resource;
+use tower_token_broker::principal::{Resource, Scopes};
 
 use crate::configuration::{self, OAuth, OAuthClient, Server};
 
@@ -24,6 +24,7 @@ pub(super) fn server(
         .map_err(|error| failed(&error))?
         .title(server.title.as_deref().unwrap_or(&server.name))
         .scopes(oauth.scopes.clone())
+        .step_up_scopes(step_up_scopes(server))
         .resource_parameter(resource_parameter(&oauth.resource))
         .grant_ended_codes(oauth.grant_ended_codes.iter().map(String::as_str))
         .user_required_codes(oauth.user_required_codes.iter().map(String::as_str));
@@ -65,6 +66,13 @@ pub(super) fn server(
     Ok(connect)
 }
 
+/// Returns the scopes that rules of a server need.
+fn step_up_scopes(server: &Server) -> Scopes {
+    let of_rules = server.allow.iter().filter_map(|rule| rule.upstream_scopes.as_deref());
+    let parsed = of_rules.filter_map(|scopes| Scopes::parse(scopes).ok());
+    parsed.fold(Scopes::none(), |all, scopes| all.union(&scopes))
+}
+
 /// Returns the authorization server of grants that were added by a command, if it is configured.
 pub(super) fn fixed(oauth: &OAuth) -> Result<AuthorizationServer, String> {
     let (Some(issuer), Some(endpoint), Some(client)) =
@@ -90,8 +98,15 @@ pub(super) async fn keep_clean(connector: Connector<SqlStore>) {
     const AT_ONCE: usize = 1000;
     loop {
         tokio::time::sleep(EVERY).await;
-        if let Err(error) = connector.remove_expired(AT_ONCE).await {
-            tracing::debug!(%error, "connects that have expired were not removed");
+        loop {
+            match connector.remove_expired(AT_ONCE).await {
+                Ok(AT_ONCE) => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::debug!(%error, "connects that have expired were not removed");
+                    break;
+                }
+            }
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::io::IsTerminal as _;
 
-use axum::{Router, response::Redirect, routing::get};
-use http::header;
+use axum::{Router, extract::Path, response::Redirect, routing::get};
+use http::{StatusCode, header};
 use token_broker_authority::{
     Authority, IssuerUrl, ProtectedServer,
     client::{ClientDocuments, DocumentLimits},
@@ -134,17 +134,15 @@ impl Login {
     }
 }
 
-/// Returns the route of the metadata document that describes the gateway as a client, for
-/// authorization servers that fetch it.
+/// Returns the route of the metadata documents that describe the gateway as a client of each
+/// server, for authorization servers that fetch them.
 fn document_router(connector: &Connector<SqlStore>) -> Router {
-    let Some((path, _)) = connector.client_document() else { return Router::new() };
     let connector = connector.clone();
-    // Its redirect URIs follow the configuration.
-    let document = async move || {
-        let document = connector.client_document().map(|(_, document)| document);
-        ([(header::CONTENT_TYPE, "application/json")], document.unwrap_or_default())
+    let document = async move |Path(server): Path<String>| {
+        let document = connector.client_document(&server).ok_or(StatusCode::NOT_FOUND);
+        document.map(|document| ([(header::CONTENT_TYPE, "application/json")], document))
     };
-    Router::new().route(path, get(document))
+    Router::new().route("/connect/{server}/client-metadata.json", get(document))
 }
 
 /// Returns the address of the pages.

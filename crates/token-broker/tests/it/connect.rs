@@ -75,6 +75,11 @@ impl Story {
 }
 
 fn section(name: &str, mail: &AccountServer, credential: &str) -> String {
+    section_with(name, mail, credential, "")
+}
+
+/// Returns the section of a server whose rule has these lines more.
+fn section_with(name: &str, mail: &AccountServer, credential: &str, rule: &str) -> String {
     format!(
         r#"
 [[server]]
@@ -88,6 +93,7 @@ loopback_hosts = ["127.0.0.1"]
   [[server.allow]]
   tools = ["*"]
   scope = "{name}:use"
+  {rule}
 "#,
         mail.server.url("/mcp")
     )
@@ -97,8 +103,10 @@ loopback_hosts = ["127.0.0.1"]
 fn link_of(response: &RawResponse) -> String {
     let text = response.text();
     let (_, rest) = text.split_once("/connect/mail?for=").unwrap_or_else(|| panic!("{text}"));
-    let value: String =
-        rest.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect();
+    let value: String = rest
+        .chars()
+        .take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+        .collect();
     format!("/connect/mail?for={value}")
 }
 
@@ -256,6 +264,30 @@ async fn wider_access_than_configured_is_refused_and_given_back() {
 }
 
 #[tokio::test]
+async fn a_token_among_the_scopes_of_a_response_is_in_no_page_log_or_record() {
+    let story = Story::begin().await;
+    let mut browser = story.browser();
+    let page = story.allow(&mut browser).await;
+    // The tokens of the next response: number 1 is the client, number 2 the code.
+    let tokens = [
+        "up-at-0003-b1946ac92492d2347c6235b4d2611184",
+        "up-rt-0003-591785b794601e212b260e25925636fd",
+    ];
+    story.mail.change(|mail| mail.grants = Some(format!("mail:read {}", tokens.join(" "))));
+    let page = story.agree(&mut browser, &page).await;
+    assert_eq!(page.response.status, 502, "{}", page.text());
+    assert_eq!(story.mail.issued()[4..], tokens, "the tokens are those of the response");
+    let (records, page) = (records(&story.setup), page.text().to_owned());
+    let log = story.serving.stop();
+    assert!(log.contains("upstream.wider_scopes"), "{log}");
+    for token in tokens {
+        for (name, text) in [("page", &page), ("log", &log), ("records", &records)] {
+            assert!(!text.contains(token), "{name}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn fifty_refreshes_have_the_operators_scopes() {
     let story = Story::begin().await;
     story.mail.change(|mail| mail.lifetime = 0);
@@ -268,6 +300,36 @@ async fn fifty_refreshes_have_the_operators_scopes() {
     let refreshes = log.iter().filter(|line| *line == "refresh mail:read").count();
     assert!(refreshes >= 50, "{log:?}");
     assert_eq!(log.iter().filter(|line| line.starts_with("refresh")).count(), refreshes);
+}
+
+#[tokio::test]
+async fn i535_the_link_of_a_rule_asks_for_its_scopes_and_ends() {
+    let mut story = Story::begin().await;
+    let mut browser = story.browser();
+    let tokens = story.connect(&mut browser).await;
+    assert_eq!(story.call(&tokens).await.status, 200, "I535");
+    story.serving.stop();
+    let scopes = "scopes = [\"mail:read\"]";
+    let rule = "upstream_scopes = [\"mail:send\"]";
+    story.setup.configure("get_*", &section_with("mail", &story.mail, scopes, rule));
+    story.serving = story.setup.serve();
+    let refused = story.call(&tokens).await;
+    assert!(refused.text().contains("/connect/mail?for="), "I535 {}", refused.text());
+    let mut browser = story.browser();
+    browser.sign_in("/sign-in", "alice", PASSWORD).await;
+    let page = browser.open(&link_of(&refused)).await;
+    assert!(page.has("mail:send") && page.has("without some of the access"), "{}", page.text());
+    let done = story.agree(&mut browser, &page).await;
+    assert!(done.has("Your account is connected"), "{}", done.text());
+    let log = story.mail.log();
+    assert!(log.contains(&"authorize mail:read mail:send".to_owned()), "I535 {log:?}");
+    assert!(story.call(&tokens).await.text().contains("content"), "I535");
+    // The server wants more than any rule has: connecting again would change nothing.
+    story.mail.change(|mail| mail.requires_more_scopes = true);
+    let refused = story.call(&tokens).await;
+    assert!(!refused.text().contains("/connect/"), "I535 {}", refused.text());
+    story.serving.stop();
+    assert!(records(&story.setup).contains("exchange.credential_refused"), "I535");
 }
 
 #[tokio::test]
@@ -295,6 +357,32 @@ async fn a_disconnected_account_ends_here_at_once_and_there_with_retries() {
         assert!(records.contains(kind), "{kind}");
     }
     assert!(records.contains("\"outcome\":\"revoked\""));
+}
+
+#[tokio::test]
+async fn a_user_who_leaves_is_disconnected_by_one_command() {
+    let story = Story::begin().await;
+    let mut browser = story.browser();
+    let tokens = story.connect(&mut browser).await;
+    // A connect in progress does not bring the account back.
+    let page = browser.open("/connect/mail").await;
+    let leaving = browser.submit(&page, &[("action", "connect")]).await;
+    let callback = story.mail.agree(&leaving.location.unwrap());
+    let done = story.setup.done(&["users", "disable", "alice", "--disconnect"]);
+    assert!(done.ends_with("1 token family and 1 connected account ended"), "{done}");
+    let page = browser.open_from_elsewhere(&callback).await;
+    assert_eq!(page.response.status, 400, "{}", page.text());
+    assert_eq!(story.setup.done(&["grants", "revoke", "--user", "alice"]), "revoked: 0 grants");
+    // The gateway looks each half minute for what other processes left.
+    for _ in 0..120 {
+        if story.mail.log().iter().filter(|line| line.starts_with("revoke")).count() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let log = story.mail.log();
+    assert_eq!(log.iter().filter(|line| line.starts_with("revoke")).count(), 2, "{log:?}");
+    assert_eq!(story.call(&tokens).await.status, 401);
 }
 
 #[tokio::test]

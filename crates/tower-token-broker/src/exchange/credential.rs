@@ -224,6 +224,8 @@ struct Held {
     scopes: Scopes,
     grant: Option<(GrantId, u64)>,
     expires_at: Option<Timestamp>,
+    /// Whether the user can obtain one with more scopes.
+    may_gain_scopes: bool,
     tails: OnceLock<Option<Arc<SecretTails>>>,
     was_seen: AtomicBool,
     was_accepted: AtomicBool,
@@ -247,6 +249,7 @@ impl Credential {
             scopes: Scopes::none(),
             grant: None,
             expires_at: None,
+            may_gain_scopes: true,
             tails: OnceLock::new(),
             was_seen: AtomicBool::new(false),
             was_accepted: AtomicBool::new(false),
@@ -280,6 +283,13 @@ impl Credential {
         self.with(|held| held.expires_at = Some(expires_at))
     }
 
+    /// Marks that no user can obtain one with more scopes by connecting an account: if the upstream
+    /// requires more, the user is not sent to connect.
+    #[must_use = "returns the changed credential"]
+    pub fn with_all_scopes(self) -> Self {
+        self.with(|held| held.may_gain_scopes = false)
+    }
+
     fn with(self, change: impl FnOnce(&mut Held)) -> Self {
         let mut held = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Held {
             secret: shared.secret.clone(),
@@ -288,6 +298,7 @@ impl Credential {
             scopes: shared.scopes.clone(),
             grant: shared.grant.clone(),
             expires_at: shared.expires_at,
+            may_gain_scopes: shared.may_gain_scopes,
             tails: OnceLock::new(),
             was_seen: AtomicBool::new(false),
             was_accepted: AtomicBool::new(false),
@@ -304,6 +315,11 @@ impl Credential {
     /// Returns its scopes.
     pub fn scopes(&self) -> &Scopes {
         &self.0.scopes
+    }
+
+    /// Returns whether the user may obtain one with more scopes by connecting an account.
+    pub(crate) fn may_gain_scopes(&self) -> bool {
+        self.0.may_gain_scopes
     }
 
     /// Returns the grant and the version from which it was obtained.

@@ -168,6 +168,13 @@ pub trait ProvideCredential: Send + Sync + 'static {
         let _ = caller;
         None
     }
+
+    /// Returns the page where this caller connects an account with these scopes in addition, those
+    /// that a rule needs; by default [`connect_url`](ProvideCredential::connect_url).
+    fn step_up_url(&self, caller: &Principal, scopes: &Scopes) -> Option<Box<str>> {
+        let _ = scopes;
+        self.connect_url(caller)
+    }
 }
 
 impl<P: ProvideCredential> ProvideCredential for Arc<P> {
@@ -192,6 +199,10 @@ impl<P: ProvideCredential> ProvideCredential for Arc<P> {
 
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
         P::connect_url(self, caller)
+    }
+
+    fn step_up_url(&self, caller: &Principal, scopes: &Scopes) -> Option<Box<str>> {
+        P::step_up_url(self, caller, scopes)
     }
 }
 
@@ -224,6 +235,7 @@ trait ErasedProvideCredential: Send + Sync {
     ) -> Boxed<'a, Result<Credential, CredentialError>>;
     fn refused<'a>(&'a self, refusal: &'a UpstreamRefusal<'_>) -> Boxed<'a, ()>;
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>>;
+    fn step_up_url(&self, caller: &Principal, scopes: &Scopes) -> Option<Box<str>>;
 }
 
 impl<P: ProvideCredential> ErasedProvideCredential for P {
@@ -249,6 +261,10 @@ impl<P: ProvideCredential> ErasedProvideCredential for P {
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
         P::connect_url(self, caller)
     }
+
+    fn step_up_url(&self, caller: &Principal, scopes: &Scopes) -> Option<Box<str>> {
+        P::step_up_url(self, caller, scopes)
+    }
 }
 
 impl ProvideCredential for BoxProvideCredential {
@@ -273,5 +289,9 @@ impl ProvideCredential for BoxProvideCredential {
 
     fn connect_url(&self, caller: &Principal) -> Option<Box<str>> {
         self.0.connect_url(caller)
+    }
+
+    fn step_up_url(&self, caller: &Principal, scopes: &Scopes) -> Option<Box<str>> {
+        self.0.step_up_url(caller, scopes)
     }
 }

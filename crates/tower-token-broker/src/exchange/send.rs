@@ -15,7 +15,7 @@ use super::{
     outgoing::{OutgoingCredential, Withdraw},
     provide::{CredentialRequest, ProvideCredential, UpstreamRefusal},
     upstream_request::Outgoing,
-    upstream_response::guard,
+    upstream_response::{credential_refused, guard},
 };
 use crate::{
     alarm::Alarm,
@@ -52,7 +52,7 @@ where
     // A 401 to a request that carried no credential is not about the credential.
     if !was_applied || !refuses_the_credential(context, &response) {
         note_accepted(context, &credential, &response, was_applied);
-        return Ok(Ok(guarded(shared, context, response, was_applied)?));
+        return Ok(Ok(guarded((shared, context), &credential, response, was_applied)?));
     }
     // Boxed, because few requests come here and all others stay small.
     Box::pin(retry(ready, &outgoing, &credential, response.into_parts().0, replay)).await
@@ -96,27 +96,17 @@ where
         return Err(credential_refused());
     }
     note_accepted(context, &fresh, &response, was_applied);
-    Ok(Ok(guarded(shared, context, response, was_applied)?))
+    Ok(Ok(guarded((shared, context), &fresh, response, was_applied)?))
 }
 
 fn guarded<P: ProvideCredential, R: Body<Data = Bytes>>(
-    shared: &Shared<P>,
-    context: &RequestContext,
+    (shared, context): (&Shared<P>, &RequestContext),
+    credential: &Credential,
     response: Response<R>,
     was_applied: bool,
 ) -> Result<Response<ResponseBody<LeakGuardBody<R>>>, Refusal> {
     let server = shared.provider.upstream().name();
-    guard(context, server, &shared.returned, response, was_applied)
-}
-
-/// The refusal where connecting an account does not help: the broker has no other credential now.
-fn credential_refused() -> Refusal {
-    let reason = Reason::CredentialRefused;
-    let refusal = Refusal::new(reason);
-    match reason.response_kind().default_wait() {
-        Some(wait) => refusal.retry_after(wait),
-        None => refusal,
-    }
+    guard(context, (server, &shared.returned), credential, response, was_applied)
 }
 
 /// Notes on a credential that the upstream accepted it. A failing upstream may not have looked at

@@ -23,7 +23,6 @@ use crate::{
     alarm::Alarm,
     body::{RequestBody, ResponseBody},
     dialect::Dialect,
-    principal::Principal,
     refusal::{Reason, Refusal, ResponseKind},
 };
 
@@ -105,7 +104,7 @@ where
                 Ok(response) => response,
                 Err(refusal) => {
                     context.note(refusal.reason());
-                    let refusal = with_connect_url(refusal, &shared.provider, &context.principal);
+                    let refusal = with_connect_url(refusal, &shared.provider, &context);
                     Ok(refuse(&context.dialect, &refusal))
                 }
             }
@@ -117,13 +116,20 @@ where
 fn with_connect_url<P: ProvideCredential>(
     refusal: Refusal,
     provider: &P,
-    caller: &Principal,
+    context: &RequestContext,
 ) -> Refusal {
     if refusal.reason().response_kind() != ResponseKind::Connect || refusal.connect_url().is_some()
     {
         return refusal;
     }
-    match provider.connect_url(caller) {
+    let caller = &context.principal;
+    let url = match refusal.reason() {
+        Reason::UpstreamScopeRequired => {
+            provider.step_up_url(caller, context.judged.upstream_scopes())
+        }
+        _ => provider.connect_url(caller),
+    };
+    match url {
         Some(url) => refusal.connect_at(&url),
         None => refusal,
     }

@@ -8,6 +8,7 @@ use http_body::Body;
 
 use super::{
     context::RequestContext,
+    credential::Credential,
     headers::Returned,
     leak_guard::{Framing, LeakGuardBody},
 };
@@ -21,6 +22,16 @@ use crate::{
     scope_filter::Awaits,
 };
 
+/// The refusal where connecting an account does not help: the broker has no other credential now.
+pub(super) fn credential_refused() -> Refusal {
+    let reason = Reason::CredentialRefused;
+    let refusal = Refusal::new(reason);
+    match reason.response_kind().default_wait() {
+        Some(wait) => refusal.retry_after(wait),
+        None => refusal,
+    }
+}
+
 /// Checks the upstream's response and removes what clients must not receive.
 #[cfg_attr(
     not(feature = "grpc"),
@@ -28,8 +39,8 @@ use crate::{
 )]
 pub(super) fn guard<R: Body<Data = Bytes>>(
     context: &RequestContext,
-    server: &str,
-    returned: &Arc<Returned>,
+    (server, returned): (&str, &Arc<Returned>),
+    credential: &Credential,
     response: Response<R>,
     was_applied: bool,
 ) -> Result<Response<ResponseBody<LeakGuardBody<R>>>, Refusal> {
@@ -66,9 +77,13 @@ pub(super) fn guard<R: Body<Data = Bytes>>(
     if status == StatusCode::PARTIAL_CONTENT && !context.by_handler && !is_dropped {
         return refuse(Reason::ResponseUnreadable, Cause::Partial);
     }
-    // The upstream's challenge for more scopes is for the broker, not for the client.
+    // The upstream's challenge for more scopes is for the broker, not for the client. I535: a user
+    // who cannot obtain more is not sent to connect, again and again.
     if status == StatusCode::FORBIDDEN && is_insufficient_scope(response.headers()) {
-        return Err(Refusal::new(Reason::UpstreamScopeRequired));
+        return Err(match credential.may_gain_scopes() {
+            true => Refusal::new(Reason::UpstreamScopeRequired),
+            false => credential_refused(),
+        });
     }
     #[cfg(feature = "grpc")]
     let is_grpc = context.dialect.is_grpc() && !context.by_handler;

@@ -1,5 +1,7 @@
 //! Laws of registered clients.
 
+use tower_token_broker::principal::Scopes;
+
 use super::{HOSTILE, Law, MILLISECOND, REFUSED, after, broken, expect_invalid, now, secret};
 use crate::connect::{ConnectStore, RegisteredClient};
 
@@ -12,7 +14,8 @@ fn client(id: &str) -> RegisteredClient {
 
 fn confidential(id: &str) -> RegisteredClient {
     let secret = secret(&format!("secret of {id}"));
-    client(id).secret(secret, "client_secret_basic", Some(after(90)))
+    let client = client(id).scopes(Scopes::parse("b a").unwrap_or(Scopes::none()));
+    client.secret(secret, "client_secret_basic", Some(after(90)))
 }
 
 /// Fails unless the store has this client.
@@ -25,7 +28,8 @@ async fn expect_client<S: ConnectStore>(store: &S, expected: &RegisteredClient) 
 fn expect_same_client(actual: &RegisteredClient, expected: &RegisteredClient) -> Law {
     let of = |client: &RegisteredClient| {
         let texts = [&client.issuer, &client.redirect_uri, &client.client_id, &client.auth_method];
-        (texts.map(Clone::clone), client.created_at, client.secret_expires_at)
+        let times = (client.created_at, client.secret_expires_at);
+        (texts.map(Clone::clone), client.scopes.to_string(), times)
     };
     ensure_eq!(of(actual), of(expected), "the client");
     let same = match (&actual.client_secret, &expected.client_secret) {

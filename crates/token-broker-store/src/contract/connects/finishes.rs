@@ -135,7 +135,7 @@ pub async fn an_ended_connect_is_not_finished<S: ConnectStore>(store: S) -> Law 
     }
     // Also where there is no grant yet.
     begin_and_claim(&store, &connect_for("c1", key("bob", "crm"))).await?;
-    ensure_eq!(store.end_connects(&user("bob"), None).await?, 1, "connects of bob");
+    ensure_eq!(store.end_connects(Some(&user("bob")), None).await?, 1, "connects of bob");
     let finished = store.finish_connect(&c1(), grant_for("g3", key("bob", "crm"))).await?;
     ensure!(finished.is_none(), "a first connection is made after its end");
     ensure!(store.load(&key("bob", "crm")).await?.is_none(), "a grant is stored");
@@ -145,8 +145,8 @@ pub async fn an_ended_connect_is_not_finished<S: ConnectStore>(store: S) -> Law 
 async fn end_by<S: ConnectStore>(store: &S, end: u32, grant: &GrantRef) -> Law {
     let later: Timestamp = after(601);
     let ended = match end {
-        0 => store.end_connects(&user("alice"), None).await? == 1,
-        1 => store.end_connects(&user("alice"), Some("crm")).await? == 1,
+        0 => store.end_connects(Some(&user("alice")), None).await? == 1,
+        1 => store.end_connects(Some(&user("alice")), Some("crm")).await? == 1,
         2 => store.drop_connect(&c1()).await?,
         3 => store.remove_connects(later, 10).await? == 1,
         _ => store.disconnect(grant, &RevocationId::new("r1"), now()).await?,

@@ -174,11 +174,13 @@ async fn expect_overtaken<S: GrantStore>(store: &S, lease: &Lease) -> Law {
 pub async fn a_grant_keeps_its_client_and_time<S: GrantStore>(store: S) -> Law {
     let with =
         grant("g1").client_id("https://broker.example.com/client#\u{e4}").connected_at(now());
+    let with = with.upstream("https://mcp.example:8443");
     let replaced = grant("g2").connected_at(now().plus(TERM));
     for put in [with, grant("g3").client_id(""), replaced, grant("g4")] {
         let mut expected = store.put(put.clone()).await?;
         ensure_eq!(expected.client_id, put.client_id, "the client of {:?}", put.id);
         ensure_eq!(expected.connected_at, put.connected_at, "the time of {:?}", put.id);
+        ensure_eq!(expected.upstream, put.upstream, "the server of {:?}", put.id);
         expect_stored(&store, &expected).await?;
         let listed = store.list(&GrantFilter::all()).await?.grants;
         ensure_eq!(listed, vec![expected.to_summary()], "the list");

@@ -51,6 +51,11 @@ impl Discoveries {
         self.once(key, async move { fetch::discover(&server).await }).await
     }
 
+    /// Forgets the authorization server of a server, so that the next connect asks the server again.
+    pub(in crate::connect) fn forget(&self, server: &ConnectServer) {
+        self.kept.invalidate(&key("server", server, ""));
+    }
+
     /// Returns the endpoints of an issuer that granted tokens for a server.
     pub(in crate::connect) async fn of_issuer(
         &self,

@@ -11,7 +11,15 @@ use super::{
 };
 use crate::connect::server::ConnectServer;
 
-/// A first message of MCP, to which a server without a token responds with its challenge.
+/// First messages of both revisions of MCP, to which a server responds with its challenge. A server
+/// may have one revision only.
+const FIRST_MESSAGES: &[(&str, &str)] = &[("2025-11-25", INITIALIZE), ("2026-07-28", DISCOVER)];
+const DISCOVER: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":{"#,
+    r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    r#""io.modelcontextprotocol/clientInfo":{"name":"token-broker","version":"1"},"#,
+    r#""io.modelcontextprotocol/clientCapabilities":{}}}}"#,
+);
 const INITIALIZE: &str = concat!(
     r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":"#,
     r#"{"protocolVersion":"2025-11-25","capabilities":{},"#,
@@ -30,7 +38,8 @@ pub(super) async fn discover(server: &ConnectServer) -> Result<Found, NotFound> 
     let named = resource.as_ref().map(|document| document.authorization_servers.as_slice());
     let issuer = issuer(server, named)?;
     let name = resource.as_ref().map(|document| document.resource.as_str());
-    let document = of_issuer(server, &issuer).await?;
+    let expected = server.issuer_pin.as_deref().unwrap_or(&issuer);
+    let document = of_issuer(server, &issuer, expected).await?;
     Found::of(server, &document, name)
 }
 
@@ -39,7 +48,7 @@ pub(super) async fn discover_issuer(
     server: &ConnectServer,
     issuer: &str,
 ) -> Result<Found, NotFound> {
-    if let Some(fixed) = Found::fixed(server).filter(|_| server.fixed_issuer() == Some(issuer)) {
+    if let Some(fixed) = Found::fixed(server).filter(|_| server.is_fixed(issuer)) {
         return fixed;
     }
     // Of a pinned issuer, the metadata is where the operator set it.
@@ -47,7 +56,7 @@ pub(super) async fn discover_issuer(
         true => server.issuer.as_deref().unwrap_or(issuer),
         false => issuer,
     };
-    let document = of_issuer(server, place).await?;
+    let document = of_issuer(server, place, issuer).await?;
     Found::of(server, &document, None)
 }
 
@@ -81,40 +90,64 @@ async fn resource(server: &ConnectServer) -> Result<Option<ResourceDocument>, No
     };
     for place in places {
         if let Some(body) = document(&server.client, &place).await? {
-            return read(server, &body).map(Some);
+            return read(server, &place, &body).map(Some);
         }
     }
     if is_challenged { Err(NotFound::misconfigured("prm.metadata")) } else { Ok(None) }
 }
 
-/// Reads the metadata of a server.
-fn read(server: &ConnectServer, body: &[u8]) -> Result<ResourceDocument, NotFound> {
+/// Reads the metadata of a server from this place.
+fn read(server: &ConnectServer, place: &str, body: &[u8]) -> Result<ResourceDocument, NotFound> {
     let document = ResourceDocument::read(body).ok_or(NotFound::misconfigured("prm.metadata"))?;
     // C075
-    match is_resource_of(server, &document.resource) {
+    match is_resource_of(server, place, &document.resource) {
         true => Ok(document),
         false => Err(NotFound::misconfigured("prm.resource_mismatch")),
     }
 }
 
-/// Returns whether metadata is that of the server: by its URL, apart from a slash at the end.
-fn is_resource_of(server: &ConnectServer, resource: &str) -> bool {
+/// Returns whether metadata is that of the server: by its URL, apart from a slash at the end. The
+/// metadata of its host, at the place without a path, names the host (RFC 9728 §3.3).
+fn is_resource_of(server: &ConnectServer, place: &str, resource: &str) -> bool {
     let trimmed = |text: &str| text.trim_end_matches('/').to_owned();
     let named: Option<Uri> = resource.parse().ok();
-    let is_same = named
-        .is_some_and(|named| trimmed(&named.to_string()) == trimmed(&server.upstream.to_string()));
-    is_same || server.resource_pin.as_deref() == Some(resource)
+    let Some(named) = named.map(|named| trimmed(&named.to_string())) else { return false };
+    let host = metadata::origin(&server.upstream).filter(|host| {
+        let place_of_host = format!("{host}{}", metadata::PROTECTED_RESOURCE);
+        place.trim_end_matches('/') == place_of_host
+    });
+    named == trimmed(&server.upstream.to_string())
+        || host.is_some_and(|host| host == named)
+        || server.resource_pin.as_deref() == Some(resource)
 }
 
 /// Calls the server without a token, and returns the place of the metadata in its challenge.
 // C076: the URL is fetched by the guarded client, like any other.
 async fn challenged(server: &ConnectServer) -> Result<Option<String>, NotFound> {
-    let mut request = Request::new(Bytes::from_static(INITIALIZE.as_bytes()));
+    for (revision, body) in FIRST_MESSAGES {
+        let place = challenged_by(server, revision, body).await?;
+        if place.is_some() {
+            return Ok(place);
+        }
+    }
+    Ok(None)
+}
+
+async fn challenged_by(
+    server: &ConnectServer,
+    revision: &'static str,
+    body: &'static str,
+) -> Result<Option<String>, NotFound> {
+    let mut request = Request::new(Bytes::from_static(body.as_bytes()));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = server.upstream.clone();
     let headers = request.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    headers.insert("mcp-protocol-version", HeaderValue::from_static(revision));
+    if body == DISCOVER {
+        headers.insert("mcp-method", HeaderValue::from_static("server/discover"));
+    }
     // A stream that does not end, and a page that is too large, have a status as well.
     let fetched = server.client.fetch_within(request, super::cache::FETCH_TIMEOUT).await;
     let response = fetched.map_err(of_fetch)?.response;
@@ -122,16 +155,19 @@ async fn challenged(server: &ConnectServer) -> Result<Option<String>, NotFound> 
     Ok(is_unauthorized.then(|| challenge::resource_metadata(response.headers())).flatten())
 }
 
-/// Returns the metadata of an issuer.
-async fn of_issuer(server: &ConnectServer, issuer: &str) -> Result<ServerDocument, NotFound> {
-    let checked = server.client.guard().check(issuer);
+/// Returns the metadata at this place, which must be that of the issuer.
+async fn of_issuer(
+    server: &ConnectServer,
+    place: &str,
+    issuer: &str,
+) -> Result<ServerDocument, NotFound> {
+    let checked = server.client.guard().check(place);
     let url = checked.map_err(|error| NotFound::misconfigured(error.code()))?;
     for place in metadata::places_of_issuer(&url) {
         let Some(body) = document(&server.client, &place).await? else { continue };
         let document = ServerDocument::read(&body).ok_or(NotFound::misconfigured("as.metadata"))?;
         // C072: octet by octet, or as the operator pinned it.
-        let expected = server.issuer_pin.as_deref().unwrap_or(issuer);
-        return match document.issuer == expected || document.issuer == issuer {
+        return match document.issuer == issuer {
             true => Ok(document),
             false => Err(NotFound::misconfigured("as.issuer_mismatch")),
         };

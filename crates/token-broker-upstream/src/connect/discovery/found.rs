@@ -7,7 +7,7 @@ use super::{
     NotFound,
     metadata::{ServerDocument, origin},
 };
-use crate::connect::server::ConnectServer;
+use crate::connect::server::{ConnectServer, FixedEndpoints};
 
 /// An authorization server with its endpoints.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ struct Endpoints<'a> {
 }
 
 impl Found {
-    /// Creates it from the metadata of an issuer; endpoints that the operator set win.
+    /// Creates it from the metadata of an issuer. Endpoints that the operator set for it win.
     pub(super) fn of(
         server: &ConnectServer,
         document: &ServerDocument,
@@ -49,7 +49,9 @@ impl Found {
         let issuer: Option<Uri> = document.issuer.parse().ok();
         let issuer_origin = issuer.as_ref().and_then(origin);
         let endpoints = Endpoints { server, issuer_origin };
-        let fixed = &server.endpoints;
+        let none = FixedEndpoints::default();
+        let is_fixed = server.is_fixed(&document.issuer);
+        let fixed = if is_fixed { &server.endpoints } else { &none };
         let required = |endpoint: Option<Uri>| endpoint.ok_or(MISSING);
         let authorization = endpoints.of(&fixed.authorization, &document.authorization_endpoint)?;
         Ok(Self {

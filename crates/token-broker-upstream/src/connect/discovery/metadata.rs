@@ -9,6 +9,9 @@ pub(super) const MAX_DOCUMENT: usize = 256 * 1024;
 /// Most entries of a list that are read.
 const MAX_ENTRIES: usize = 64;
 
+/// Path of the metadata of protected resources (RFC 9728 §3).
+pub(super) const PROTECTED_RESOURCE: &str = "/.well-known/oauth-protected-resource";
+
 /// Metadata of a protected resource (RFC 9728 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ResourceDocument {
@@ -97,10 +100,9 @@ fn is_true(object: &JsonObject<'_>, name: &str) -> bool {
 pub(super) fn places_of_resource(upstream: &Uri) -> Vec<String> {
     let Some(origin) = origin(upstream) else { return Vec::new() };
     let path = upstream.path().trim_end_matches('/');
-    let well_known = "/.well-known/oauth-protected-resource";
-    let mut places = vec![format!("{origin}{well_known}{path}")];
+    let mut places = vec![format!("{origin}{PROTECTED_RESOURCE}{path}")];
     if !path.is_empty() {
-        places.push(format!("{origin}{well_known}"));
+        places.push(format!("{origin}{PROTECTED_RESOURCE}"));
     }
     places
 }

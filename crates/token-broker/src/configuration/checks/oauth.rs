@@ -1,5 +1,6 @@
 //! The credential of kind `oauth`: how users connect their accounts.
 
+use token_broker_upstream::ConnectServer;
 use tower_token_broker::principal::Scopes;
 
 use super::{
@@ -10,22 +11,6 @@ use super::{
     },
     Checks, network,
 };
-
-/// Parameters of the authorize request that the gateway sets itself.
-const OWN_PARAMETERS: &[&str] = &[
-    "client_id",
-    "client_secret",
-    "code_challenge",
-    "code_challenge_method",
-    "redirect_uri",
-    "request",
-    "request_uri",
-    "resource",
-    "response_mode",
-    "response_type",
-    "scope",
-    "state",
-];
 
 impl Checks<'_> {
     pub(super) fn oauth(
@@ -71,6 +56,13 @@ impl Checks<'_> {
                 let remedy = "add it: tokens are bound to the issuer that granted them";
                 self.fail(value.at(), format!("`{key}` requires `issuer`"), remedy);
             }
+        }
+        let has_issuer = section.issuer.is_set() || section.issuer_pin.is_set();
+        if section.client_id.is_set() && !has_issuer && document.login.value().is_some() {
+            let remedy =
+                "add it: the client is registered there, and its secret is sent there only";
+            let problem = "`client_id` requires `issuer` or `issuer_pin`";
+            self.fail(section.client_id.at(), problem, remedy);
         }
         let issuer = section.issuer.as_located().map(|issuer| self.issuer("issuer", issuer));
         let pin = section.issuer_pin.as_located().map(|pin| self.issuer("issuer_pin", pin));
@@ -153,7 +145,7 @@ impl Checks<'_> {
             (None, Some(ResourceSource::Metadata)) => ResourceParameter::Metadata,
             (None, Some(ResourceSource::None)) => ResourceParameter::None,
             (None, None) if section.token_endpoint.is_set() => ResourceParameter::None,
-            (None, None) => ResourceParameter::Upstream,
+            (None, None) => ResourceParameter::Metadata,
         }
     }
 
@@ -164,7 +156,8 @@ impl Checks<'_> {
         let mut all: Vec<(String, String)> = Vec::new();
         for parameter in parameters.elements() {
             let split = parameter.value.split_once('=').filter(|(name, _)| !name.is_empty());
-            let is_own = split.is_some_and(|(name, _)| OWN_PARAMETERS.contains(&name));
+            let is_own =
+                split.is_some_and(|(name, _)| ConnectServer::RESERVED_PARAMETERS.contains(&name));
             let is_repeated =
                 split.is_some_and(|(name, _)| all.iter().any(|(before, _)| before == name));
             let (problem, remedy) = match split {

@@ -90,8 +90,9 @@ pub(crate) struct Credential {
     /// `oauth`: origins other than the issuer's at which its metadata may name endpoints.
     #[schemars(example = ["https://api.example.com"], extend("default" = []))]
     pub(crate) endpoint_origins: Key<Vec<Located<String>>>,
-    /// Client ID of the gateway there. Required where `issuer` is; otherwise the gateway is known
-    /// by its metadata document, or registers itself (RFC 7591).
+    /// Client ID of the gateway at the issuer, and nowhere else: `oauth` requires `issuer` or
+    /// `issuer_pin` with it. Without it, the gateway is known to the authorization server by its
+    /// metadata document, or registers itself (RFC 7591).
     #[schemars(example = &"token-broker")]
     pub(crate) client_id: Key<String>,
     /// Client secret of the gateway there.
@@ -108,9 +109,9 @@ pub(crate) struct Credential {
     #[schemars(example = &"https://mcp.github.example/mcp")]
     pub(crate) resource: Key<String>,
     /// `oauth`: the parameter `resource` without a text of its own: the server's URL (`upstream`),
-    /// what its metadata names (`metadata`), or none. By default `upstream`, and `none` if
-    /// `token_endpoint` is set.
-    #[schemars(example = &"metadata")]
+    /// what its metadata names (`metadata`; its URL without metadata), or none. By default
+    /// `metadata`, and `none` if `token_endpoint` is set.
+    #[schemars(example = &"upstream")]
     pub(crate) resource_source: Key<ResourceSource>,
     /// Parameter `audience` of token requests, for servers that do not support `resource`.
     #[schemars(example = &"github-api")]

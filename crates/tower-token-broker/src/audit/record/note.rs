@@ -133,14 +133,17 @@ pub enum UpstreamRevocationOutcome {
     Refused,
     /// The authorization server revokes no tokens, or not these.
     NotSupported,
-    /// The authorization server did not respond for days.
+    /// The authorization server did not accept a request for days.
     GivenUp,
+    /// The user connected the account again before: at some authorization servers, a revocation
+    /// would have ended the new connection as well. Nothing was sent.
+    Replaced,
 }
 
 impl UpstreamRevocationOutcome {
     /// All of them.
     pub const ALL: &'static [Self] =
-        &[Self::Revoked, Self::Refused, Self::NotSupported, Self::GivenUp];
+        &[Self::Revoked, Self::Refused, Self::NotSupported, Self::GivenUp, Self::Replaced];
 
     /// Returns the word in the record.
     pub const fn as_str(self) -> &'static str {
@@ -149,6 +152,7 @@ impl UpstreamRevocationOutcome {
             Self::Refused => "refused",
             Self::NotSupported => "not_supported",
             Self::GivenUp => "given_up",
+            Self::Replaced => "replaced",
         }
     }
 }
