@@ -70,9 +70,9 @@ export class Caller {
       return { url: params.url, retry: { inputResponses: { [key]: { action: 'accept' } }, requestState: result.requestState } };
     }
     if (!this.isStateless && error?.code === -32042) return { url: error.data.elicitations[0].url, retry: {} };
-    // Without a session of the server, the broker cannot know what the client supports: the link is in
-    // the text.
-    if (!this.isStateless && error?.code === -32001) return { url: error.message.match(/http\S+/)[0], retry: {} };
+    // Without a session of the server, the broker cannot know what the client supports, and some methods
+    // have no elicitation: the link is in the text.
+    if (error?.code === -32001) return { url: error.message.match(/http\S+/)[0], retry: {} };
     return null;
   }
 

@@ -1,28 +1,33 @@
 // The client under test, for the suite's client mode: `client_driver.mjs URL` starts `token-broker serve`
-// in front of that server, and a user signs in, connects an account, and calls a tool through it. How it
-// ended is written to `outcome.json` in the folder of the scenario, for judge.py: the suite notes no
-// exit codes.
+// in front of that server, and a user signs in, connects an account, and calls a tool through it. Where
+// no account is needed, the Python SDK's client for the suite calls the server through the broker.
+// How it ended is written to `outcome.json` in the folder of the scenario, for judge.py: the suite
+// notes no exit codes.
+import { execFile } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { Broker, USER } from './client_broker.mjs';
 import { Caller } from './client_caller.mjs';
 import { Person } from './client_person.mjs';
 import { SCENARIOS } from './client_scenarios.mjs';
+import { Forwarder } from './forwarder.mjs';
 
-const { BROKERS, PASSWORD, MCP_CONFORMANCE_SCENARIO: scenario, MCP_CONFORMANCE_PROTOCOL_VERSION: revision } = process.env;
+const { BROKERS, PASSWORD, PYTHON, PYTHON_CLIENT, MCP_CONFORMANCE_SCENARIO: scenario, MCP_CONFORMANCE_PROTOCOL_VERSION: revision } = process.env;
 const [upstream] = process.argv.slice(2);
 const context = JSON.parse(process.env.MCP_CONFORMANCE_CONTEXT ?? '{}');
 // A user connects again this often before giving up.
 const PATIENCE = 5;
+const CALL = { name: 'test-tool', arguments: {} };
 
 // The policy: everything is allowed; tools may need further scopes of the account.
-function rules({ upstreamScopes = [] }) {
-  const list = JSON.stringify(upstreamScopes);
+function policy({ upstreamScopes = [], rules = '' }) {
   return `
 [[server.allow]]
 tools = ["*"]
 scope = "mail:use"
-upstream_scopes = ${list}
+upstream_scopes = ${JSON.stringify(upstreamScopes)}
+${rules}
 `;
 }
 
@@ -91,15 +96,16 @@ class Story {
     }
     if (!back.location) throw new Error(`no redirect to the client, ${back.brief}`);
     await this.caller.redeem(back.location);
+    if (ends === 'through') return;
     await this.caller.initialize();
     if (ends === 'denied') {
-      const { status, error, text } = await this.request('tools/list');
+      const { status, error, text } = await this.request('tools/call', CALL);
       if (!error) throw new Error(`not denied: ${status} ${text}`);
       return;
     }
     const { tools } = await this.succeed('tools/list');
     if (tools?.[0]?.name !== 'test-tool') throw new Error(`the tools are ${JSON.stringify(tools)}`);
-    const { content } = await this.succeed('tools/call', { name: 'test-tool', arguments: {} });
+    const { content } = await this.succeed('tools/call', CALL);
     if (content?.[0]?.text !== 'test') throw new Error(`the tool returned ${JSON.stringify(content)}`);
     const wanted = this.plan.direct ? 0 : this.plan.connects ?? 1;
     if (this.connects !== wanted) throw new Error(`${this.connects} connects, not ${wanted}`);
@@ -123,15 +129,26 @@ async function ownDocument(plan, settings) {
   }
 }
 
+// The Python SDK's client cannot sign in here; the forwarder adds the token.
+async function callThrough(forwarder, broker, token) {
+  Object.assign(forwarder, { target: broker.target, token });
+  await promisify(execFile)(PYTHON, [PYTHON_CLIENT, broker.url], { timeout: 60_000 });
+}
+
 async function drive(plan) {
+  const forwarder = plan.ends === 'through' ? new Forwarder() : null;
+  const origin = await forwarder?.listen() ?? plan.origin;
   const own = typeof plan.credential === 'function' ? await plan.credential(upstream, context) : plan.credential;
-  const settings = { origin: plan.origin, upstream, rules: rules(plan), secret: context.client_secret };
+  const settings = { origin, upstream, rules: policy(plan), secret: plan.secret ?? context.client_secret };
   if (plan.document) await ownDocument(plan, settings);
   const credential = own.includes('kind =') ? own : `kind = "oauth"\n${own}`;
   const broker = await Broker.start(join(BROKERS, 'prepared'), join(folder, 'broker'), { ...settings, credential });
   try {
-    await new Story(plan, broker).run();
+    const story = new Story(plan, broker);
+    await story.run();
+    if (forwarder) await callThrough(forwarder, broker, story.caller.token);
   } finally {
+    forwarder?.close();
     await broker.end();
     writeFileSync(join(folder, 'log'), broker.log);
   }

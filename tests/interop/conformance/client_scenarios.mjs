@@ -28,9 +28,26 @@ client_id = "${id}"
 client_secret_file = "client.secret"`;
 }
 
+// The client of the user under test is that of the Python SDK; it calls the server through the broker.
+const THROUGH = {
+  ends: 'through', credential: 'kind = "static"\nsecret_file = "client.secret"', direct: true, secret: 'a-secret-for-the-server',
+  rules: 'prompts = ["*"]\nresources = ["*"]\nmethods = ["logging/setLevel"]',
+};
+
 export const DOCUMENT = 'https://conformance-test.local/client-metadata.json';
 
 export const SCENARIOS = {
+  'initialize': THROUGH,
+  'tools_call': THROUGH,
+  'elicitation-sep1034-client-defaults': THROUGH,
+  'sse-retry': THROUGH,
+  'request-metadata': THROUGH,
+  'sep-2322-client-request-state': THROUGH,
+  'http-standard-headers': THROUGH,
+  'http-custom-headers': THROUGH,
+  'http-invalid-tool-headers': THROUGH,
+  'json-schema-ref-no-deref': THROUGH,
+  'json-schema-2020-12-preservation': THROUGH,
   'auth/metadata-default': CONNECTED,
   'auth/metadata-var1': CONNECTED,
   'auth/metadata-var2': ofOrigin,
