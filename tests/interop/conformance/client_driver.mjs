@@ -3,10 +3,11 @@
 // no account is needed, the Python SDK's client for the suite calls the server through the broker.
 // How it ended is written to `outcome.json` in the folder of the scenario, for judge.py: the suite
 // notes no exit codes.
-import { execFile } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Broker, USER } from './client_broker.mjs';
 import { Caller } from './client_caller.mjs';
 import { Person } from './client_person.mjs';
@@ -66,7 +67,7 @@ class Story {
     return this.person.open(back, 'cross-site');
   }
 
-  // Sends a request, and connects as often as the broker asks for it.
+  // Sends a request, and connects as often as the broker requires it.
   async request(method, params = {}) {
     let [response, retry] = [null, {}];
     for (let attempt = 0; attempt <= PATIENCE; attempt += 1) {
@@ -129,10 +130,13 @@ async function ownDocument(plan, settings) {
   }
 }
 
-// The Python SDK's client cannot sign in here; the forwarder adds the token.
+// The Python SDK's client cannot sign in here; the forwarder adds the token. How it ends is left to the
+// suite's checks: it refuses a result without `resultType`, which one of them requires.
 async function callThrough(forwarder, broker, token) {
   Object.assign(forwarder, { target: broker.target, token });
-  await promisify(execFile)(PYTHON, [PYTHON_CLIENT, broker.url], { timeout: 60_000 });
+  const child = spawn(PYTHON, [PYTHON_CLIENT, broker.url], { stdio: ['ignore', 'inherit', 'inherit'], timeout: 60_000 });
+  const [code] = await once(child, 'exit');
+  if (code === null) throw new Error('the client of the user did not end');
 }
 
 async function drive(plan) {
@@ -154,6 +158,25 @@ async function drive(plan) {
   }
 }
 
+// The suite starts all scenarios at the same time; this many brokers run at once.
+const PLACES = 8;
+
+async function turn() {
+  for (;;) {
+    for (let number = 0; number < PLACES; number += 1) {
+      const place = join(BROKERS, `place-${number}`);
+      try {
+        mkdirSync(place);
+        process.on('exit', () => rmdirSync(place));
+        return;
+      } catch (error) {
+        if (error.code !== 'EEXIST') throw error;
+      }
+    }
+    await sleep(100);
+  }
+}
+
 const plan = SCENARIOS[scenario];
 if (!plan) {
   console.error(`${scenario} is not about a broker`);
@@ -164,6 +187,7 @@ mkdirSync(folder, { recursive: true });
 process.on('SIGTERM', () => process.exit(1));
 let wrong = null;
 try {
+  await turn();
   await drive(plan);
 } catch (error) {
   wrong = error.message.slice(0, 600);

@@ -54,8 +54,10 @@ def broker_of(scenario):
     if outcome["wrong"]:
         return [outcome["wrong"]], results
     is_refused = outcome["ends"] == "refused"
+    is_served = any(result["outcome"] == "completed" for result in results)
     wrong = once(records, ["sign_in"] if is_refused else ["sign_in", "consent", "code_issued", "token_issued"])
     wrong += ["an account is connected"] if is_refused and any(one["kind"] == "connected" for one in records) else []
+    wrong += [] if is_served or outcome["ends"] not in ("connected", "through") else ["no request is recorded"]
     return wrong, results
 
 

@@ -14,7 +14,6 @@ const password = `${randomBytes(9).toString('hex')} of a test`;
 mkdirSync(join(brokers, 'prepared'), { recursive: true });
 await prepare(join(brokers, 'prepared'), password);
 
-// All scenarios run at the same time.
 const driver = `${process.execPath} ${fileURLToPath(new URL('client_driver.mjs', import.meta.url))}`;
 const args = ['client', '--command', driver, '--requirements', revision, '--timeout', '120000', '--output-dir', join(folder, 'results')];
 const env = { ...process.env, BROKERS: brokers, PASSWORD: password };
