@@ -17,10 +17,11 @@ function run(...method) {
   let [output, errors] = ['', ''];
   child.stdout.on('data', (text) => { output += text; });
   child.stderr.on('data', (text) => { errors += text; });
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     child.on('close', (code) => {
+      if (process.env.STORY === 'later' && code !== 0) return reject(new Error(`${output} ${errors}`));
       expect(`inspector ${method.join(' ')}`, code === 0, { code, output, errors });
-      resolve(JSON.parse(output));
+      return resolve(JSON.parse(output));
     });
   });
 }

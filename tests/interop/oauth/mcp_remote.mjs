@@ -4,7 +4,8 @@ import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
-import { DOCUMENT, MCP_URL, expect, whole } from './trial_client.mjs';
+import { ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js';
+import { DOCUMENT, ELICITS, MCP_URL, elicited, expect, whole } from './trial_client.mjs';
 
 const [protocol, what, count] = process.argv.slice(2);
 const program = join(dirname(createRequire(import.meta.url).resolve('mcp-remote/package.json')), 'dist/proxy.js');
@@ -15,7 +16,8 @@ async function connect() {
   const transport = new StdioClientTransport({
     command: process.execPath, args, env: { ...process.env, MCP_REMOTE_CONFIG_DIR: process.env.STORE }, stderr: 'inherit',
   });
-  const client = new Client({ name: 'interop', version: '1' });
+  const client = new Client({ name: 'interop', version: '1' }, { capabilities: ELICITS ? { elicitation: { url: {} } } : {} });
+  if (ELICITS) client.setRequestHandler(ElicitRequestSchema, elicited);
   await client.connect(transport, { timeout: 60_000 });
   return client;
 }

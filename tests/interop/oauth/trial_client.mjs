@@ -29,7 +29,37 @@ export function expect(what, holds, found) {
 export const LEEWAY = 30;
 export const untilExpired = (leeway = 0) => sleep((lifetime + leeway + 1) * 1000);
 
+// Whether the client says that it can open a link for the user (elicitation in URL mode).
+export const ELICITS = Boolean(process.env.ELICITS);
+
+// Lets the user connect the account by the link of a signal, which came as `form`.
+async function connect(form, link) {
+  await post('/signal', JSON.stringify({ form, link }));
+  await phase('connected');
+}
+
+// For clients that elicit: the handler of `elicitation/create`.
+export async function elicited({ params }) {
+  expect('an elicitation with a link', params.mode === 'url' && params.url && params.message, params);
+  await connect('elicitation', params.url);
+  return { action: 'accept' };
+}
+
+// The user continued without an account: the first call is answered by a signal.
+async function later(call) {
+  await phase('sign-in');
+  const text = await call().catch(async (error) => {
+    const shown = `${error.message} ${JSON.stringify(error.data ?? null)} ${error.cause?.message ?? ''} ${JSON.stringify(error.cause?.data ?? null)}`;
+    const [link] = shown.match(/http[^\s"'\\]+\/connect\/[^\s"'\\]+/) ?? [];
+    expect('a link', link, `${error.stack} ${shown}`);
+    await connect(error.code ?? error.cause?.code ?? 'text', link);
+    return call();
+  });
+  expect('the call after the account was connected', text === 'item 7', text);
+}
+
 export async function whole(call, leeway) {
+  if (process.env.STORY === 'later') return later(call);
   await phase('sign-in');
   expect('the call', await call() === 'item 7');
   await phase('expired');

@@ -2,14 +2,16 @@
 import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js';
 import { Provider } from './store.mjs';
-import { LEEWAY, MCP_URL, expect, whole } from './trial_client.mjs';
+import { ELICITS, LEEWAY, MCP_URL, elicited, expect, whole } from './trial_client.mjs';
 
 const authProvider = new Provider('TypeScript SDK 1');
 
 async function connect() {
   const transport = new StreamableHTTPClientTransport(new URL(MCP_URL), { authProvider });
-  const client = new Client({ name: 'interop', version: '1' });
+  const client = new Client({ name: 'interop', version: '1' }, { capabilities: ELICITS ? { elicitation: { url: {} } } : {} });
+  if (ELICITS) client.setRequestHandler(ElicitRequestSchema, elicited);
   try {
     await client.connect(transport);
   } catch (error) {
