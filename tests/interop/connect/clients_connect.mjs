@@ -35,19 +35,20 @@ export async function chained(name, revision, command, options = {}) {
   const [trial, accounts] = await begin(name, 'now');
   await one(trial, command, await environment(trial, name, options));
   judge(trial, { revision, ...options, judgeOwn: () => judgeTokens(trial, accounts) });
-  judgeConnect(trial, accounts, SCOPES);
+  judgeConnect(trial, accounts, SCOPES, 1);
   const refreshed = accounts.grants('refresh_token');
   trial.check('the upstream token is refreshed', refreshed.length > 0, accounts.requests('token').length);
   return end(trial, accounts);
 }
 
-// The user continues without connecting, and connects by the link of a signal.
-export async function later(name, revision, command, { signal, elicits = false, ...options } = {}) {
+// The user continues without connecting, and connects by the link of a signal; later the account is
+// disconnected, and the user connects by the link of a signal in a session.
+export async function later(name, revision, command, { inSession, elicits = false, ...options } = {}) {
   const [trial, accounts] = await begin(name, 'later');
   const env = { ...await environment(trial, name, options), STORY: 'later', ...(elicits && { ELICITS: 'yes' }) };
   await one(trial, command, env);
-  judgeLater(trial, accounts, { revision, signal });
-  judgeConnect(trial, accounts, SCOPES);
+  judgeLater(trial, accounts, { revision, inSession });
+  judgeConnect(trial, accounts, SCOPES, 2);
   judgeTokens(trial, accounts);
   return end(trial, accounts);
 }

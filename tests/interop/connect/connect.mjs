@@ -5,11 +5,11 @@ import { runTrials } from './pool.mjs';
 import { threeServers, wholeLife } from './scopes.mjs';
 
 // Clients that can elicit by URL, and those that cannot.
-const elicits = ['Python SDK', 'TypeScript', 'FastMCP'];
+const elicits = ['Python SDK', 'TypeScript', 'FastMCP', 'mcp-remote'];
 const laters = clients.map(([name, revision, command, options]) => {
   const can = elicits.some((part) => name.startsWith(part));
-  const signal = can ? (revision === OLD ? '-32042' : 'input_required') : '-32001';
-  return [`${name} later`, revision, command, { ...options, elicits: can, signal }];
+  const inSession = can ? (revision === OLD ? '-32042' : 'input_required') : '-32001';
+  return [`${name} later`, revision, command, { ...options, elicits: can, inSession }];
 });
 
 await runTrials([

@@ -17,15 +17,18 @@ const isMcp = (entry) => entry.url.split('?')[0] === '/items/mcp';
 const isCall = (entry) => isMcp(entry) && entry.body.includes('"tools/call"');
 const works = (entry) => entry.status === 200 && entry.responseBody.includes('item 7');
 
-// One connect, with the operator's scopes.
-export function judgeConnect(trial, accounts, scopes) {
+// This many connects, each with the operator's scopes.
+export function judgeConnect(trial, accounts, scopes, count) {
   const wanted = scopes.join(' ');
   const authorized = accounts.requests('authorize');
-  trial.check(`one connect, for ${wanted}`, authorized.length === 1 && authorized[0].scope === wanted, authorized);
+  const other = authorized.filter(({ scope }) => scope !== wanted);
+  trial.check(`the user connects ${count === 1 ? 'once' : `${count} times`}, for ${wanted}`, authorized.length === count && other.length === 0, authorized);
   const tokens = accounts.requests('token');
-  const other = tokens.filter(({ scope, issued, grant }) => issued !== wanted || (grant === 'refresh_token' && scope !== wanted));
-  trial.check('each token request is for these', tokens.length > 0 && other.length === 0, other);
-  trial.check('the authorization server reported no error', accounts.errors().length === 0, accounts.errors());
+  const wider = tokens.filter(({ scope, issued, grant }) => issued !== wanted || (grant === 'refresh_token' && scope !== wanted));
+  trial.check('each token request is for these', tokens.length > 0 && wider.length === 0, wider);
+  // RFC 7009 §2.2.1: it cannot revoke access tokens that are JWTs.
+  const errors = accounts.errors().filter(({ error, what }) => !(error === 'unsupported_token_type' && what.startsWith('revo')));
+  trial.check('the authorization server reported no error', errors.length === 0, errors);
   trial.check('the broker registered there once', accounts.requests('register').length === 1, accounts.requests('register'));
 }
 
@@ -36,16 +39,49 @@ const forms = {
   '-32001': (entry) => entry.responseBody.includes('"code":-32001'),
 };
 
-export function judgeLater(trial, accounts, { revision, signal }) {
+const methodOf = (entry) => { try { return JSON.parse(entry.body).method; } catch { return null; } };
+
+// The signals of a phase: methods and forms.
+function signalsIn(trial, phase) {
+  const found = trial.wire.in(phase).filter((entry) => isMcp(entry) && entry.method === 'POST' && entry.responseBody.includes('/connect/items?for='));
+  return found.map((entry) => ({
+    entry, method: methodOf(entry), form: Object.keys(forms).find((form) => forms[form](entry)),
+    link: entry.responseBody.match(/http[^\s"'\\]+\/connect\/items\?for=[\w-]+/)[0],
+  }));
+}
+
+const HANDSHAKE = ['initialize', 'server/discover'];
+
+// `inSession` is the form in which the client receives the signal in a session.
+export function judgeLater(trial, accounts, { revision, inSession }) {
   const check = trial.check.bind(trial);
   const { wire } = trial;
-  const signals = wire.entries.filter((entry) => isMcp(entry) && entry.responseBody.includes('/connect/items?for='));
-  trial.lines.push(`  signals: ${signals.map((entry) => `${entry.body.match(/"method":\s*"([^"]+)"/)?.[1]} ${entry.status} ${Object.keys(forms).find((form) => forms[form](entry))}`).join(', ')}`);
-  check('the connect page was shown twice: in the consent, and by the link', trial.person.connectPages.length === 2, trial.person.connectPages);
-  check(`the signal is ${signal}`, signals.length > 0 && signals.every(forms[signal]), signals.map(({ responseBody }) => responseBody));
-  check('the user opened its link once', trial.signals.length === 1 && signals.some(({ responseBody }) => responseBody.includes(trial.signals[0].link)), trial.signals);
-  check('one sign-in', trial.signIns.length === 1 && wire.in('connected').every(({ url }) => !url.startsWith('/oauth/')), wire.in('connected').map(({ url }) => url));
-  check('no call succeeds before, and one after', wire.in('sign-in').filter(works).length === 0 && wire.in('connected').filter(isCall).some(works), wire.entries.filter(isMcp).length);
-  const seen = accounts.seen();
-  check('the server saw one call', seen.filter(({ name, status }) => name === 'get_item' && status === 200).length === 1, seen);
+  const [first, second] = [signalsIn(trial, 'sign-in'), signalsIn(trial, 'disconnected')];
+  trial.lines.push(...[first, second].map((signals) => `  signalled: ${signals.map(({ method, form }) => `${method} ${form}`).join(', ')}`));
+  const shown = (signals) => signals.map(({ entry }) => `${entry.body} → ${entry.status} ${entry.responseBody}`);
+  check('without an account the handshake is refused, with the link', first.length > 0
+    && first.every(({ method, form }) => HANDSHAKE.includes(method) && form === '-32001'), shown(first));
+  check('nothing reaches the server before', accounts.requests('token').length > 0 && wire.in('sign-in').every((entry) => !works(entry)), wire.in('sign-in').filter(works));
+  check('after the connect the call goes through', wire.in('connected').filter(isCall).some(works), wire.in('connected').filter(isMcp).length);
+  check(`after the disconnect the signal is ${inSession}`, second.length > 0 && second.every(({ form }) => form === inSession), shown(second));
+  check('no call goes through before the account is connected again', !wire.in('disconnected').some((entry) => isCall(entry) && works(entry)));
+  check('then the call goes through', wire.in('again').filter(isCall).some(works), wire.in('again').filter(isMcp).length);
+  if (inSession === 'input_required') judgeRetry(trial, second);
+  const links = trial.signals.map(({ link }) => link);
+  check('the user opened both links', links.length === 2 && first.some(({ link }) => link === links[0]) && second.some(({ link }) => link === links[1]), trial.signals);
+  check('the connect page was shown in the consent, and by each link', trial.person.connectPages.length === 3, trial.person.connectPages);
+  const again = wire.entries.filter(({ phase, url }) => phase !== 'sign-in' && /^\/oauth\/(authorize|consent|register)/.test(url));
+  check('one sign-in', trial.signIns.length === 1 && again.length === 0, [trial.signIns, again.map(({ url }) => url)]);
+  const calls = wire.entries.filter((entry) => isCall(entry) && works(entry));
+  check(`the calls are of ${revision}`, calls.every(({ headers }) => headers['mcp-protocol-version'] === revision), calls.map(({ headers }) => headers['mcp-protocol-version']));
+  const seen = accounts.seen().filter(({ name, status }) => name === 'get_item' && status === 200);
+  check('the server saw two calls', seen.length === 2, accounts.seen());
+}
+
+// The client repeats its call with the state, which the server does not see.
+function judgeRetry(trial, signals) {
+  const state = JSON.parse(signals[0]?.entry.responseBody ?? '{}').result?.requestState;
+  const retries = trial.wire.in('again').filter((entry) => isCall(entry) && works(entry));
+  trial.check('the retry has the state and the response', state && retries.length === 1 && retries[0].body.includes(state)
+    && JSON.parse(retries[0].body).params.inputResponses?.connect, retries.map(({ body }) => body));
 }

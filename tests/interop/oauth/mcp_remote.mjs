@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js';
-import { DOCUMENT, ELICITS, MCP_URL, elicited, expect, whole } from './trial_client.mjs';
+import { DOCUMENT, ELICITS, MCP_URL, elicited, expect, signalled, whole } from './trial_client.mjs';
 
 const [protocol, what, count] = process.argv.slice(2);
 const program = join(dirname(createRequire(import.meta.url).resolve('mcp-remote/package.json')), 'dist/proxy.js');
@@ -26,7 +26,7 @@ async function call(given) {
   const client = given ?? await connect();
   const names = (await client.listTools()).tools.map((tool) => tool.name);
   expect('the list', names.includes('get_item') && !names.includes('delete_item'), names);
-  const { content } = await client.callTool({ name: 'get_item', arguments: { number: 7 } });
+  const { content } = await signalled(() => client.callTool({ name: 'get_item', arguments: { number: 7 } }));
   if (!given) await client.close();
   return content[0].text;
 }

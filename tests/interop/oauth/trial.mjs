@@ -76,7 +76,7 @@ export class Trial {
 
   // The client program obtains these addresses in its environment:
   // POST /phase, /browser and /deny (with an URL; respond where the browser ended), /restart,
-  // /revoke, /change; /signal (with how it came, and the link), which the user opens.
+  // /revoke, /change; /signal (with how it came, and the link), which the user opens; /disconnect.
   async #startControl() {
     const respond = {
       '/phase': (phase) => { this.wire.phase = phase; return ''; },
@@ -85,6 +85,7 @@ export class Trial {
       '/restart': () => this.server.restart().then(() => ''),
       '/revoke': () => this.revoke(),
       '/signal': (text) => this.#connect(JSON.parse(text)),
+      '/disconnect': () => this.#disconnect(),
       '/change': (name) => { this.wire.change = changes[name]; return ''; },
     };
     const server = createServer(async (request, response) => {
@@ -125,9 +126,17 @@ exec '${process.execPath}' -e 'fetch(process.argv[1], { method: "POST", body: pr
     }
   }
 
+  // By the link of a signal; afterwards the phase is `connected`, or `again`.
   async #connect(signal) {
     this.signals.push({ ...signal, phase: this.wire.phase });
     await this.person.connect(signal.link);
+    this.wire.phase = this.wire.phase === 'disconnected' ? 'again' : 'connected';
+    return '';
+  }
+
+  async #disconnect() {
+    this.wire.phase = 'disconnected';
+    await this.person.disconnect(this.server.origin, 'Items');
     return '';
   }
 

@@ -4,7 +4,7 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
 import { ElicitRequestSchema } from '@modelcontextprotocol/sdk/types.js';
 import { Provider } from './store.mjs';
-import { ELICITS, LEEWAY, MCP_URL, elicited, expect, whole } from './trial_client.mjs';
+import { ELICITS, LEEWAY, MCP_URL, elicited, expect, signalled, whole } from './trial_client.mjs';
 
 const authProvider = new Provider('TypeScript SDK 1');
 
@@ -26,7 +26,7 @@ async function call() {
   const client = await connect();
   const names = (await client.listTools()).tools.map((tool) => tool.name);
   expect('the list', names.includes('get_item') && !names.includes('delete_item'), names);
-  const { content } = await client.callTool({ name: 'get_item', arguments: { number: 7 } });
+  const { content } = await signalled(() => client.callTool({ name: 'get_item', arguments: { number: 7 } }));
   await client.close();
   return content[0].text;
 }
