@@ -13,6 +13,7 @@ export const EVERYTHING = [...OFFERED, 'openid', 'profile', 'email', 'offline_ac
 export class Greedy {
   // The access token of each resource.
   #tokens = new Map();
+  #clients = new Map();
 
   static async register(trial) {
     const greedy = new Greedy();
@@ -37,18 +38,28 @@ export class Greedy {
     return tokens.scope;
   }
 
+  // The client of a resource, which remains connected.
+  async #client(resource) {
+    if (!this.#clients.has(resource)) {
+      const requestInit = { headers: { authorization: `Bearer ${this.#tokens.get(resource)}` } };
+      const client = new Client({ name: 'greedy', version: '1' }, { versionNegotiation: { mode: { pin: '2026-07-28' } } });
+      await client.connect(new StreamableHTTPClientTransport(new URL(resource), { requestInit }));
+      this.#clients.set(resource, client);
+    }
+    return this.#clients.get(resource);
+  }
+
   // Returns the text of the response, or of the error with its code and data.
   async call(resource) {
-    const requestInit = { headers: { authorization: `Bearer ${this.#tokens.get(resource)}` } };
-    const client = new Client({ name: 'greedy', version: '1' }, { versionNegotiation: { mode: { pin: '2026-07-28' } } });
     try {
-      await client.connect(new StreamableHTTPClientTransport(new URL(resource), { requestInit }));
-      const { content } = await client.callTool({ name: 'get_item', arguments: { number: 7 } });
+      const { content } = await (await this.#client(resource)).callTool({ name: 'get_item', arguments: { number: 7 } });
       return content[0].text;
     } catch (error) {
       return `${error} ${error.code} ${JSON.stringify(error.data ?? null)}`;
-    } finally {
-      await client.close();
     }
+  }
+
+  async end() {
+    await Promise.all([...this.#clients.values()].map((client) => client.close()));
   }
 }

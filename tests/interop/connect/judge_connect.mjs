@@ -53,7 +53,7 @@ function signalsIn(trial, phase) {
 const HANDSHAKE = ['initialize', 'server/discover'];
 
 // `inSession` is the form in which the client receives the signal in a session.
-export function judgeLater(trial, accounts, { revision, inSession }) {
+export function judgeLater(trial, accounts, { revision, inSession, hidesLink = false }) {
   const check = trial.check.bind(trial);
   const { wire } = trial;
   const [first, second] = [signalsIn(trial, 'sign-in'), signalsIn(trial, 'disconnected')];
@@ -68,7 +68,8 @@ export function judgeLater(trial, accounts, { revision, inSession }) {
   check('then the call goes through', wire.in('again').filter(isCall).some(works), wire.in('again').filter(isMcp).length);
   if (inSession === 'input_required') judgeRetry(trial, second);
   const links = trial.signals.map(({ link }) => link);
-  check('the user opened both links', links.length === 2 && first.some(({ link }) => link === links[0]) && second.some(({ link }) => link === links[1]), trial.signals);
+  if (hidesLink) check('the client did not show the links', links.length === 2 && links.every((link) => link === null), trial.signals);
+  else check('the user opened both links', links.length === 2 && first.some(({ link }) => link === links[0]) && second.some(({ link }) => link === links[1]), trial.signals);
   check('the connect page was shown in the consent, and by each link', trial.person.connectPages.length === 3, trial.person.connectPages);
   const again = wire.entries.filter(({ phase, url }) => phase !== 'sign-in' && /^\/oauth\/(authorize|consent|register)/.test(url));
   check('one sign-in', trial.signIns.length === 1 && again.length === 0, [trial.signIns, again.map(({ url }) => url)]);

@@ -119,7 +119,7 @@ export async function wholeLife(name) {
   check('the page names the account, its scopes and the client', ['Items', 'items:read', 'by Greedy'].every((text) => page.includes(text)), page);
   const before = accounts.seen().length;
   const refused = await greedy.call(url);
-  check('a call asks to connect at once', refused.includes(`${origin}/connect/items?for=`), refused);
+  check('a call asks to connect at once', refused.includes('-32001') && refused.includes(`${origin}/connect/items?for=`), refused);
   check('and reaches no server', accounts.seen().length === before, accounts.seen().slice(before));
   for (let wait = 0; wait < 300 && !accounts.requests('revoke').some(({ token }) => token === last); wait += 1) await sleep(100);
   const revoked = accounts.requests('revoke');
@@ -127,8 +127,11 @@ export async function wholeLife(name) {
   check('which considers it dead', await accounts.isActive(last) === false);
   const outcome = () => trial.server.records().filter(({ kind }) => kind === 'upstream_revocation');
   for (let wait = 0; wait < 100 && outcome().length === 0; wait += 1) await sleep(100);
-  check('the record has the outcome', outcome().some((record) => JSON.stringify(record).includes('"revoked"')), outcome());
+  // `not_supported` because of the access token, a JWT.
+  check('the record has the outcome', outcome().length === 1 && ['revoked', 'not_supported'].includes(outcome()[0].outcome), outcome());
+  trial.lines.push(`  outcome on the record: ${outcome()[0]?.outcome}`);
   judgeTokens(trial, accounts);
+  await greedy.end();
   return end(trial, accounts);
 }
 
@@ -157,5 +160,6 @@ export async function threeServers(name) {
   trial.check('the client requested everything', sent.get('scope') === EVERYTHING, sent.get('scope'));
   trial.check('the authorization server reported no error', accounts.errors().length === 0, accounts.errors());
   judgeTokens(trial, accounts);
+  await greedy.end();
   return end(trial, accounts);
 }

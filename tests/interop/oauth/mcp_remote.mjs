@@ -14,11 +14,17 @@ async function connect() {
   const args = [program, MCP_URL, process.env.CALLBACK_PORT, '--protocol', protocol];
   if (DOCUMENT) args.push('--client-metadata-url', DOCUMENT);
   const transport = new StdioClientTransport({
-    command: process.execPath, args, env: { ...process.env, MCP_REMOTE_CONFIG_DIR: process.env.STORE }, stderr: 'inherit',
+    command: process.execPath, args, env: { ...process.env, MCP_REMOTE_CONFIG_DIR: process.env.STORE }, stderr: 'pipe',
   });
   const client = new Client({ name: 'interop', version: '1' }, { capabilities: ELICITS ? { elicitation: { url: {} } } : {} });
   if (ELICITS) client.setRequestHandler(ElicitRequestSchema, elicited);
-  await client.connect(transport, { timeout: 60_000 });
+  let errors = '';
+  transport.stderr.on('data', (text) => { errors += text; process.stderr.write(text); });
+  // If the program ends, its output says why.
+  await client.connect(transport, { timeout: 60_000 }).catch((error) => {
+    error.message += errors;
+    throw error;
+  });
   return client;
 }
 

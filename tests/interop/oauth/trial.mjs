@@ -129,7 +129,7 @@ exec '${process.execPath}' -e 'fetch(process.argv[1], { method: "POST", body: pr
   // By the link of a signal; afterwards the phase is `connected`, or `again`.
   async #connect(signal) {
     this.signals.push({ ...signal, phase: this.wire.phase });
-    await this.person.connect(signal.link);
+    await this.person.connect(signal.link ?? `${this.server.origin}/connect/items`);
     this.wire.phase = this.wire.phase === 'disconnected' ? 'again' : 'connected';
     return '';
   }

@@ -44,8 +44,10 @@ async function connect(form, link) {
 async function followLink(error) {
   const shown = [error, error.cause].map((one) => `${one?.message} ${JSON.stringify(one?.data ?? null)}`).join(' ');
   const [link] = shown.match(/http[^\s"'\\]+\/connect\/[^\s"'\\]+/) ?? [];
+  // A client that shows no link: its user finds the page.
+  if (process.env.HIDES_LINK && !link) return connect('hidden', null);
   expect('a link', link, `${error.stack} ${shown}`);
-  await connect(error.code ?? error.cause?.code ?? 'text', link);
+  return connect(error.code ?? error.cause?.code ?? 'text', link);
 }
 
 // For clients that elicit: the handler of `elicitation/create`.
