@@ -2,7 +2,7 @@
 import { OLD, clients } from './clients.mjs';
 import { chained, later, laterRmcp } from './clients_connect.mjs';
 import { runTrials } from './pool.mjs';
-import { threeServers, wholeLife } from './scopes.mjs';
+import { moreScopes, renamed, scopeOfRule, threeServers, wholeLife } from './scopes.mjs';
 
 // The clients that can open a link for the user, in the tests. `mcp-remote auto` is not one: it says
 // that it can if its own client can, but does not pass on what a server of 2026-07-28 requires.
@@ -33,6 +33,9 @@ const inTurn = ([name, run]) => [name, () => {
 await runTrials([
   ['50 refreshes', () => wholeLife('50 refreshes')],
   ['three servers', () => threeServers('three servers')],
+  ['more scopes', () => moreScopes('more scopes')],
+  ['another name', () => renamed('another name')],
+  ['scope of a rule', () => scopeOfRule('scope of a rule')],
   ...clients.map(([name, ...how]) => [`${name} chained`, () => chained(`${name} chained`, ...how)]),
   ...laters,
 ].map(inTurn));

@@ -50,9 +50,9 @@ export class Greedy {
   }
 
   // Returns the text of the response, or of the error with its code and data.
-  async call(resource) {
+  async call(resource, tool = 'get_item') {
     try {
-      const { content } = await (await this.#client(resource)).callTool({ name: 'get_item', arguments: { number: 7 } });
+      const { content } = await (await this.#client(resource)).callTool({ name: tool, arguments: { number: 7 } });
       return content[0].text;
     } catch (error) {
       return `${error} ${error.code} ${JSON.stringify(error.data ?? null)}`;

@@ -58,7 +58,7 @@ function judgeScopes(trial, accounts, name, scopes, refreshes) {
   return refreshed;
 }
 
-async function setUp(name, servers) {
+async function setUp(name, servers, more = '') {
   const accounts = await Accounts.start(`${WORK}/${name.replaceAll(' ', '-')}/accounts`, {
     lifetime: LIFETIME, servers: Object.fromEntries(Object.entries(servers).map(([server, scopes]) => [server, scopes.at(-1)])),
   });
@@ -66,7 +66,7 @@ async function setUp(name, servers) {
   const [, ...others] = Object.entries(servers);
   try {
     const trial = await Trial.start(name, {
-      lifetime: 900, upstream: accounts.servers.items.url, loopback: [host], credential: credential(servers.items), rules,
+      lifetime: 900, upstream: accounts.servers.items.url, loopback: [host], credential: credential(servers.items), rules: rules + more,
       more: others.map(([server, scopes]) => section(server, accounts.servers[server], host, scopes)).join('\n'),
       person: { via: [accounts.origin] },
     });
@@ -115,7 +115,8 @@ export async function wholeLife(name) {
   trial.wire.phase = 'disconnected';
   const last = refreshes.at(-1).refresh;
   check('the last refresh token is alive', await accounts.isActive(last) === true);
-  const page = await trial.person.disconnect(origin, 'Items');
+  const page = await trial.person.connections(origin);
+  await trial.person.disconnect(origin, 'Items');
   check('the page names the account, its scopes and the client', ['Items', 'items:read', 'by Greedy'].every((text) => page.includes(text)), page);
   const before = accounts.seen().length;
   const refused = await greedy.call(url);
@@ -162,4 +163,85 @@ export async function threeServers(name) {
   judgeTokens(trial, accounts);
   await greedy.end();
   return end(trial, accounts);
+}
+
+const withoutJwt = (accounts) => accounts.errors().filter(({ error }) => error !== 'unsupported_token_type');
+
+// The operator changes what is configured: no one connects again because of it.
+async function changed(name, more = '') {
+  const [trial, accounts] = await setUp(name, { items: ['items:read'] }, more);
+  const greedy = await Greedy.register(trial);
+  await greedy.authorize(trial.server.url);
+  const call = async (when, tool) => {
+    const text = await greedy.call(trial.server.url, tool);
+    trial.check(`${when} the call goes through`, text.startsWith('item 7'), text);
+    return text;
+  };
+  const finish = async () => {
+    trial.check('the authorization server reported no error', withoutJwt(accounts).length === 0, withoutJwt(accounts));
+    judgeTokens(trial, accounts);
+    await greedy.end();
+    return end(trial, accounts);
+  };
+  await call('before');
+  return { trial, greedy, accounts, check: trial.check.bind(trial), call, finish };
+}
+
+const asked = (accounts) => accounts.requests('authorize').map(({ scope }) => scope);
+const granted = (accounts) => accounts.grants('authorization_code').map(({ issued }) => issued.split(' ').sort().join(' '));
+const succeeds = (promise) => promise.then(() => true, (error) => error.message);
+
+// A further scope: those who are connected remain so, and connect again only for what needs it.
+export async function moreScopes(name) {
+  const { trial, accounts, check, call, finish } = await changed(name);
+  const { origin } = trial.server;
+  await trial.server.reconfigure((text) => text.replace('scopes = ["items:read"]', 'scopes = ["items:read","items:write"]'));
+  await call('after the change');
+  const page = await trial.person.connections(origin);
+  check('the page names the scope that is missing', page.includes('will not work until you connect again: items:write'), page);
+  const connected = await succeeds(trial.person.reconnect(origin, 'Items'));
+  check('the user connects again', connected === true, connected);
+  check('first for the one, then for both', asked(accounts).join() === 'items:read,items:read items:write', asked(accounts));
+  check('and both are granted', granted(accounts).join() === 'items:read,items:read items:write', granted(accounts));
+  await call('after the new connect');
+  return finish();
+}
+
+// A scope that only one rule needs.
+export async function scopeOfRule(name) {
+  const { trial, greedy, accounts, check, call, finish } = await changed(name, `
+[[server.allow]]
+tools = ["update_*"]
+scope = "items:write"
+upstream_scopes = ["items:write"]
+`);
+  const [link] = (await greedy.call(trial.server.url, 'update_item')).match(/http\S+\/connect\/items\?for=[\w-]+/) ?? [];
+  if (link) {
+    const connected = await succeeds(trial.person.connect(link));
+    check('the user connects by the link', connected === true, connected);
+    await call('then', 'update_item');
+  }
+  const all = ['items:read', 'items:write'];
+  check('the operator\'s scopes were requested', asked(accounts).at(-1)?.split(' ').sort().join() === all.join(), asked(accounts));
+  const tokens = accounts.requests('token');
+  const other = tokens.filter(({ issued }) => issued.split(' ').some((scope) => !all.includes(scope)));
+  check('and no other', other.length === 0, other);
+  const page = await trial.person.connections(trial.server.origin);
+  const card = page.slice(page.indexOf('Your accounts'), page.indexOf('Applications with access'));
+  check('the page of the account shows both', all.every((scope) => card.includes(scope)), card);
+  return finish();
+}
+
+// Another name of the server.
+export async function renamed(name) {
+  const { trial, accounts, check, call, finish } = await changed(name);
+  await trial.server.reconfigure((text) => text.replace('name = "items"', 'name = "things"\nprevious_names = ["items"]'));
+  await sleep(LIFETIME * 1000 + 50);
+  await call('by the former URL');
+  check('it refreshes', accounts.grants('refresh_token').some(({ issued }) => issued === 'items:read'), accounts.requests('token'));
+  check('no one connects again', trial.person.connectPages.length === 1 && accounts.requests('authorize').length === 1, trial.person.connectPages);
+  const connected = await succeeds(trial.person.reconnect(trial.server.origin, 'Items'));
+  check('a user who wants to can', connected === true, connected);
+  await call('after the new connect');
+  return finish();
 }

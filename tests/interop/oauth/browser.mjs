@@ -88,24 +88,38 @@ export class Person {
     return page.getByRole('heading', { name: /^Connect your .* account$/ });
   }
 
+  async #connectOn(page) {
+    this.connectPages.push(await page.locator('.lead').first().innerText());
+    await page.getByRole('button', { name: /^(Continue to .*|Connect .* again)$/ }).click();
+    await page.getByText('Your account is connected. You can go back').waitFor().catch(() => failed(page, 'not connected'));
+  }
+
   // Connects an account by a link, without an application that waits. The user is signed in here.
   connect(link) {
     return this.#on(link, async (page) => {
-      if (!(await this.#connectPage(page).isVisible())) await failed(page, 'no connect page');
-      this.connectPages.push(await page.locator('.lead').first().innerText());
-      await page.getByRole('button', { name: /^Continue to/ }).click();
-      await page.getByText('Your account is connected').waitFor().catch(() => failed(page, 'not connected'));
-      return page.url();
+      if (!(await page.getByRole('heading', { name: /^(Connect your .* account|Your .* account is connected)$/ }).isVisible())) await failed(page, 'no connect page');
+      await this.#connectOn(page);
     });
   }
 
-  // Disconnects the account at a server, by its title; returns the text of the page.
+  // Connects an account again, from the list of accounts.
+  reconnect(origin, title) {
+    return this.#on(`${origin}/connections`, async (page) => {
+      await page.getByRole('link', { name: `Connect your ${title} account again` }).click();
+      await this.#connectOn(page);
+    });
+  }
+
+  // Returns the text of the list of accounts.
+  connections(origin) {
+    return this.#on(`${origin}/connections`, (page) => page.locator('body').innerText());
+  }
+
+  // Disconnects the account at a server, by its title.
   disconnect(origin, title) {
     return this.#on(`${origin}/connections`, async (page) => {
-      const before = await page.locator('body').innerText();
       await page.getByRole('button', { name: `Disconnect your ${title} account` }).click();
       await page.getByText('Your account is disconnected here').waitFor().catch(() => failed(page, 'not disconnected'));
-      return before;
     });
   }
 }

@@ -176,6 +176,16 @@ ${this.more}`);
     });
   }
 
+  // Changes the text of the configuration, and starts the gateway again.
+  async reconfigure(change) {
+    const file = join(this.folder, 'token-broker.toml');
+    const before = readFileSync(file, 'utf8');
+    const after = change(before);
+    if (after === before) throw new Error('the configuration is the same');
+    writeFileSync(file, after);
+    await this.restart();
+  }
+
   // Stops the gateway, and starts it again on its store.
   async restart() {
     const ended = new Promise((resolve) => { this.serving.on('exit', resolve); });
