@@ -21,15 +21,6 @@ const laters = clients.map(([name, revision, command, options]) => {
   return [`${name} later`, () => run(`${name} later`, revision, command, how)];
 });
 
-// MCP Inspector has one callback port: its trials run one after another.
-let inspector = Promise.resolve();
-const inTurn = ([name, run]) => [name, () => {
-  if (!name.includes('Inspector')) return run();
-  const turn = inspector.then(run);
-  inspector = turn.catch(() => {});
-  return turn;
-}];
-
 await runTrials([
   ['50 refreshes', () => wholeLife('50 refreshes')],
   ['three servers', () => threeServers('three servers')],
@@ -38,4 +29,4 @@ await runTrials([
   ['scope of a rule', () => scopeOfRule('scope of a rule')],
   ...clients.map(([name, ...how]) => [`${name} chained`, () => chained(`${name} chained`, ...how)]),
   ...laters,
-].map(inTurn));
+]);

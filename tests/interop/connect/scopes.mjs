@@ -107,6 +107,7 @@ export async function wholeLife(name) {
   judgeScopes(trial, accounts, 'items', ['items:read'], REFRESHES);
   check('each with the refresh token of the one before', refreshes.every(({ presented }, index) => (
     presented === (index === 0 ? accounts.grants('authorization_code')[0] : refreshes[index - 1]).refresh)), refreshes.length);
+  check('each is another one', new Set(refreshes.map(({ refresh }) => refresh)).size === refreshes.length, refreshes.length);
   const events = accounts.requests('grant.success').length;
   check('its own events count the same', events === refreshes.length + 1, events);
   check('it reported no error', accounts.errors().length === 0, accounts.errors());

@@ -3,6 +3,15 @@ import { startBrowser, endBrowser } from './browser.mjs';
 
 const AT_ONCE = Number(process.env.AT_ONCE ?? 3);
 
+// MCP Inspector has one callback port: its trials run one after another.
+let inspector = Promise.resolve();
+function inTurn(name, run) {
+  if (!name.includes('Inspector')) return run();
+  const turn = inspector.then(run);
+  inspector = turn.catch(() => {});
+  return turn;
+}
+
 // `trials` are names with functions, which return how many checks passed and failed. Exits.
 export async function runTrials(trials) {
   const wanted = process.argv.slice(2);
@@ -12,7 +21,7 @@ export async function runTrials(trials) {
     for (let next = waiting.shift(); next; next = waiting.shift()) {
       const [name, run] = next;
       try {
-        const [good, bad] = await run();
+        const [good, bad] = await inTurn(name, run);
         passed += good;
         failed += bad;
       } catch (error) {
