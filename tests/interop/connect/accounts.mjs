@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort, until } from './server.mjs';
 
 const { FASTMCP, HERE, PROVIDER } = process.env;
-// What the authorization server offers, and the MCP servers ask for.
+// What the authorization server offers, and the MCP servers request.
 export const OFFERED = ['items:read', 'items:write', 'items:admin', 'mail:read', 'mail:send', 'files:read', 'files:write', 'billing'];
 
 const lines = (file) => readFileSync(file, 'utf8').split('\n').slice(0, -1).map((text) => JSON.parse(text));

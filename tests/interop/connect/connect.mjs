@@ -4,10 +4,10 @@ import { chained, later, laterRmcp } from './clients_connect.mjs';
 import { runTrials } from './pool.mjs';
 import { moreScopes, renamed, scopeOfRule, threeServers, wholeLife } from './scopes.mjs';
 
-// The clients that can open a link for the user, in the tests. `mcp-remote auto` is not one: it says
-// that it can if its own client can, but does not pass on what a server of 2026-07-28 requires.
+// The clients that can open a link for the user, in the tests. `mcp-remote auto` is not one: it declares
+// elicitation if its own client does, but does not pass on what a server of 2026-07-28 requires.
 const eliciting = ['Python SDK', 'TypeScript', 'FastMCP', 'mcp-remote legacy'];
-// With 2026-07-28 alone, an error to `server/discover` reaches no one: the client says that the server
+// With only 2026-07-28, an error to `server/discover` reaches no one: the client reports that the server
 // does not support the revision.
 const hiding = ['MCP Inspector modern'];
 const isOne = (names, name) => names.some((part) => name.startsWith(part));

@@ -24,7 +24,7 @@ export class Person {
   // The first sentences of the connect pages that were shown.
   connectPages = [];
 
-  // `connects` tells what the user does on a connect page: `now` or `later`. `via` are the origins
+  // `connects` is what the user does on a connect page: `now` or `later`. `via` are the origins
   // between the gateway and the client: those of authorization servers.
   static async begin({ user, password, connects = 'now', via = [] }) {
     const person = new Person();

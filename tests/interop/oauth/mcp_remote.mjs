@@ -20,7 +20,7 @@ async function connect() {
   if (ELICITS) client.setRequestHandler(ElicitRequestSchema, elicited);
   let errors = '';
   transport.stderr.on('data', (text) => { errors += text; process.stderr.write(text); });
-  // If the program ends, its output says why.
+  // If the program ends, the reason is in its output.
   await client.connect(transport, { timeout: 60_000 }).catch((error) => {
     error.message += errors;
     throw error;

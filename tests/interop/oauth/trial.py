@@ -11,7 +11,7 @@ from mcp.types import ElicitResult
 
 MCP_URL, CONTROL = os.environ["MCP_URL"], os.environ["CONTROL"]
 LIFETIME = int(os.environ["LIFETIME"])
-# Whether the client says that it can open a link for the user (elicitation in URL mode).
+# Whether the client declares that it can open a link for the user (elicitation in URL mode).
 ELICITS = bool(os.environ.get("ELICITS"))
 IS_LATER = os.environ.get("STORY") == "later"
 # Not empty if the user ends the account before the next call.

@@ -29,7 +29,7 @@ export function expect(what, holds, found) {
 export const LEEWAY = 30;
 export const untilExpired = (leeway = 0) => sleep((lifetime + leeway + 1) * 1000);
 
-// Whether the client says that it can open a link for the user (elicitation in URL mode).
+// Whether the client declares that it can open a link for the user (elicitation in URL mode).
 export const ELICITS = Boolean(process.env.ELICITS);
 
 const isLater = process.env.STORY === 'later';
