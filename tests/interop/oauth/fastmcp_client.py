@@ -22,10 +22,11 @@ async def main():
     async def call():
         # A new provider each time, as in a new process, on the store of the others.
         auth = OAuth(client_name="FastMCP", token_storage=store, client_metadata_url=document)
-        async with Client(trial.MCP_URL, auth=auth, mode=MODE) as client:
+        handler = trial.elicited if trial.ELICITS else None
+        async with Client(trial.MCP_URL, auth=auth, mode=MODE, elicitation_handler=handler) as client:
             names = [tool.name for tool in await client.list_tools()]
             assert "get_item" in names and "delete_item" not in names, names
-            return (await client.call_tool("get_item", {"number": 7})).content[0].text
+            return (await trial.signalled(lambda: client.call_tool("get_item", {"number": 7}))).content[0].text
 
     await trial.whole(call)
 

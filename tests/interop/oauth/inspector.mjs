@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { DOCUMENT, LEEWAY, MCP_URL, expect, whole } from './trial_client.mjs';
+import { DOCUMENT, LEEWAY, MCP_URL, expect, signalled, whole } from './trial_client.mjs';
 
 const [era] = process.argv.slice(2);
 const program = join(dirname(process.execPath), '../../.bin/mcp-inspector');
@@ -17,10 +17,11 @@ function run(...method) {
   let [output, errors] = ['', ''];
   child.stdout.on('data', (text) => { output += text; });
   child.stderr.on('data', (text) => { errors += text; });
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     child.on('close', (code) => {
+      if (process.env.STORY === 'later' && code !== 0) return reject(new Error(`${output} ${errors}`));
       expect(`inspector ${method.join(' ')}`, code === 0, { code, output, errors });
-      resolve(JSON.parse(output));
+      return resolve(JSON.parse(output));
     });
   });
 }
@@ -28,7 +29,7 @@ function run(...method) {
 async function call() {
   const listed = JSON.stringify(await run('--method', 'tools/list'));
   expect('the list', listed.includes('"get_item"') && !listed.includes('"delete_item"'), listed);
-  const called = await run('--method', 'tools/call', '--tool-name', 'get_item', '--tool-arg', 'number=7');
+  const called = await signalled(() => run('--method', 'tools/call', '--tool-name', 'get_item', '--tool-arg', 'number=7'));
   return JSON.stringify(called).includes('"item 7"') ? 'item 7' : JSON.stringify(called);
 }
 

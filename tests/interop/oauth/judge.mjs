@@ -23,7 +23,8 @@ function judgeAuthorization(trial, entries, { documents }) {
     const id = json(registered[0]?.responseBody).client_id;
     check('it has registered itself', registered.length === 1 && registered[0].status === 201 && id === sent.get('client_id'), registered);
   }
-  const decided = entries.find(is('POST', '/oauth/consent'));
+  // The response to the consent, or a later one if the user connects an account in between.
+  const decided = entries.find(({ responseHeaders }) => query(responseHeaders.location ?? '/').get('code'));
   const back = query(decided?.responseHeaders.location ?? '/');
   check('the consent returns code, state and iss', back.get('code') && back.get('iss') === server.origin && back.get('state') === sent.get('state'), decided?.responseHeaders);
   const redeemed = entries.find((entry) => is('POST', '/token')(entry) && entry.body.includes('authorization_code'));
@@ -31,7 +32,8 @@ function judgeAuthorization(trial, entries, { documents }) {
   check('the code is redeemed', redeemed?.status === 200 && tokens.access_token && tokens.refresh_token && tokens.expires_in === server.lifetime, redeemed);
 }
 
-export function judge(trial, { revision, documents = false }) {
+// `judgeOwn` are the checks on upstream credentials.
+export function judge(trial, { revision, documents = false, judgeOwn = judgeSecrets }) {
   const { wire, server } = trial;
   const check = trial.check.bind(trial);
   const began = wire.in('sign-in');
@@ -68,10 +70,14 @@ export function judge(trial, { revision, documents = false }) {
   check('it starts over with one sign-in', trial.signIns.filter((phase) => phase === 'revoked').length === 1, trial.signIns);
   check('and calls again', revoked.slice(Math.max(consent, 0)).filter(isCall).some(works), revoked);
 
-  const versions = new Set(wire.entries.filter((entry) => isMcp(entry) && entry.status === 200)
+  judgeRevision(trial, revision);
+  judgeOwn(trial);
+}
+
+export function judgeRevision(trial, revision) {
+  const versions = new Set(trial.wire.entries.filter((entry) => isMcp(entry) && entry.status === 200)
     .map((entry) => entry.headers['mcp-protocol-version'] ?? (entry.body.includes('"initialize"') ? revision : 'none')));
-  check(`it speaks ${revision} on the wire`, versions.size === 1 && versions.has(revision), [...versions]);
-  judgeSecrets(trial);
+  trial.check(`it speaks ${revision} on the wire`, versions.size === 1 && versions.has(revision), [...versions]);
 }
 
 // No upstream credential in anything that left the broker, and no other one reached the upstream.

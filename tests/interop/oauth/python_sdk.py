@@ -91,10 +91,12 @@ def connection(auth):
 
 
 async def list_and_call(http):
-    async with Client(streamable_http_client(trial.MCP_URL, http_client=http), mode=MODE) as client:
+    handler = trial.elicitation if trial.ELICITS else None
+    transport = streamable_http_client(trial.MCP_URL, http_client=http)
+    async with Client(transport, mode=MODE, elicitation_callback=handler) as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
         assert "get_item" in names and "delete_item" not in names, names
-        return (await client.call_tool("get_item", {"number": 7})).content[0].text
+        return (await trial.signalled(lambda: client.call_tool("get_item", {"number": 7}))).content[0].text
 
 
 async def all_phases():

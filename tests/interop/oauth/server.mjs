@@ -17,7 +17,7 @@ export const freePort = () => new Promise((resolve) => {
   });
 });
 
-async function until(what, holds) {
+export async function until(what, holds) {
   for (let attempt = 0; attempt < 300; attempt += 1) {
     const found = await holds();
     if (found) return found;
@@ -36,6 +36,11 @@ function certificate(folder) {
   ], { stdio: 'ignore' });
   return { key: readFileSync(key), cert: readFileSync(root) };
 }
+
+const STATIC = `
+kind = "static"
+secret_file = "items.secret"
+`;
 
 const RULES = `
 [[server.allow]]
@@ -56,14 +61,16 @@ export class Server {
   documents = new Map();
 
   // `origin` is where clients reach it: a proxy. `upstream` returns the command of the protected
-  // server for its port, and its environment. `rules` is the policy; `more` are further sections.
-  static async start(folder, { origin, lifetime, grace = '10m', upstream, rules = RULES, more = '' }) {
+  // server for its port, and its environment; or it is the URL of one that runs. `loopback` are
+  // further hosts that it needs, `credential` and `rules` are its sections; `more` are further ones.
+  static async start(folder, options) {
+    const { origin, lifetime, grace = '10m', upstream, loopback = [], credential = STATIC, rules = RULES, more = '' } = options;
     const server = new Server();
     mkdirSync(folder, { recursive: true });
-    Object.assign(server, { folder, origin, lifetime, grace, rules, more, url: `${origin}/items/mcp` });
+    Object.assign(server, { folder, origin, lifetime, grace, loopback, credential, rules, more, url: `${origin}/items/mcp` });
     try {
       await server.#startDocuments();
-      await server.#serve(await server.#startUpstream(upstream));
+      await server.#serve(typeof upstream === 'string' ? upstream : await server.#startUpstream(upstream));
       return server;
     } catch (error) {
       await server.end();
@@ -140,11 +147,10 @@ trusted_roots = ["documents.pem"]
 name = "items"
 title = "Items"
 upstream = "${upstream}"
-loopback_hosts = ["${new URL(upstream).host}"]
+loopback_hosts = ${JSON.stringify([new URL(upstream).host, ...this.loopback])}
 
 [server.credential]
-kind = "static"
-secret_file = "items.secret"
+${this.credential}
 ${this.rules}
 ${this.more}`);
     await run(['users', 'add', this.user, '--password-file', '-'], `${this.password}\n`);
@@ -168,6 +174,16 @@ ${this.more}`);
       if (this.serving.exitCode !== null) throw new Error(`the server ended: ${this.log('server')}`);
       return fetch(`${this.target}/readyz`).then((response) => response.ok, () => false);
     });
+  }
+
+  // Changes the text of the configuration, and starts the gateway again.
+  async reconfigure(change) {
+    const file = join(this.folder, 'token-broker.toml');
+    const before = readFileSync(file, 'utf8');
+    const after = change(before);
+    if (after === before) throw new Error('the configuration is the same');
+    writeFileSync(file, after);
+    await this.restart();
   }
 
   // Stops the gateway, and starts it again on its store.

@@ -7,7 +7,7 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Server } from './server.mjs';
 import { Wire } from './wire.mjs';
-import { decide } from './browser.mjs';
+import { Person } from './browser.mjs';
 
 const { WORK } = process.env;
 
@@ -50,14 +50,20 @@ export class Trial {
   // Sign-ins by phase.
   signIns = [];
 
-  static async start(name, { lifetime = 5, grace = '10m' } = {}) {
+  // Signals that a client received, in place of a response to its call: the link, and how it came.
+  signals = [];
+
+  // `person` is how the user acts; without it, each sign-in has a browser of its own. The rest are
+  // options of the server.
+  static async start(name, { lifetime = 5, grace = '10m', person = null, ...options } = {}) {
     const trial = new Trial();
     trial.name = name;
     trial.folder = join(WORK, name.replaceAll(' ', '-'));
     trial.wire = new Wire();
     const origin = await trial.wire.listen();
-    trial.server = await Server.start(trial.folder, { origin, lifetime, grace });
+    trial.server = await Server.start(trial.folder, { origin, lifetime, grace, ...options });
     trial.wire.target = trial.server.target;
+    if (person) trial.person = await trial.#browser(person);
     await trial.#startControl();
     return trial;
   }
@@ -70,7 +76,7 @@ export class Trial {
 
   // The client program obtains these addresses in its environment:
   // POST /phase, /browser and /deny (with an URL; respond where the browser ended), /restart,
-  // /revoke, /change.
+  // /revoke, /change; /signal (with how it came, and the link), which the user opens; /disconnect.
   async #startControl() {
     const respond = {
       '/phase': (phase) => { this.wire.phase = phase; return ''; },
@@ -78,6 +84,8 @@ export class Trial {
       '/deny': (url) => this.browse(url, 'Deny'),
       '/restart': () => this.server.restart().then(() => ''),
       '/revoke': () => this.revoke(),
+      '/signal': (text) => this.#connect(JSON.parse(text)),
+      '/disconnect': () => this.#disconnect(),
       '/change': (name) => { this.wire.change = changes[name]; return ''; },
     };
     const server = createServer(async (request, response) => {
@@ -103,10 +111,33 @@ exec '${process.execPath}' -e 'fetch(process.argv[1], { method: "POST", body: pr
     chmodSync(this.opener, 0o755);
   }
 
-  browse(url, button) {
-    this.signIns.push(this.wire.phase);
+  #browser(person = {}) {
     const { user, password } = this.server;
-    return decide(url, { user, password, button });
+    return Person.begin({ user, password, ...person });
+  }
+
+  async browse(url, button) {
+    this.signIns.push(this.wire.phase);
+    const person = this.person ?? await this.#browser();
+    try {
+      return await person.decide(url, button);
+    } finally {
+      if (person !== this.person) await person.end();
+    }
+  }
+
+  // By the link of a signal; afterwards the phase is `connected`, or `again`.
+  async #connect(signal) {
+    this.signals.push({ ...signal, phase: this.wire.phase });
+    await this.person.connect(signal.link ?? `${this.server.origin}/connect/items`);
+    this.wire.phase = this.wire.phase === 'disconnected' ? 'again' : 'connected';
+    return '';
+  }
+
+  async #disconnect() {
+    this.wire.phase = 'disconnected';
+    await this.person.disconnect(this.server.origin, 'Items');
+    return '';
   }
 
   // As the operator: ends what the client may do, which registered itself or has a document.
@@ -150,6 +181,7 @@ exec '${process.execPath}' -e 'fetch(process.argv[1], { method: "POST", body: pr
     this.controlServer.close();
     this.controlServer.closeAllConnections();
     this.wire.close();
+    await this.person?.end();
     await this.server.end();
     console.log(`${this.name}\n${this.lines.join('\n')}`);
     if (process.env.WIRE) this.#dump();

@@ -2,7 +2,7 @@
 // `share COUNT` as one of two processes on a token store.
 import { Client, StreamableHTTPClientTransport, UnauthorizedError, auth } from '@modelcontextprotocol/client';
 import { Provider } from './store.mjs';
-import { LEEWAY, MCP_URL, expect, whole } from './trial_client.mjs';
+import { ELICITS, LEEWAY, MCP_URL, elicited, expect, signalled, whole } from './trial_client.mjs';
 
 const [mode, what, count] = process.argv.slice(2);
 const versionNegotiation = { legacy: undefined, auto: { mode: 'auto' }, pinned: { mode: { pin: '2026-07-28' } } }[mode];
@@ -10,7 +10,9 @@ const authProvider = new Provider('TypeScript SDK 2');
 
 async function connect() {
   const transport = new StreamableHTTPClientTransport(new URL(MCP_URL), { authProvider });
-  const client = new Client({ name: 'interop', version: '1' }, versionNegotiation && { versionNegotiation });
+  const capabilities = ELICITS ? { elicitation: { url: {} } } : {};
+  const client = new Client({ name: 'interop', version: '1' }, { capabilities, ...(versionNegotiation && { versionNegotiation }) });
+  if (ELICITS) client.setRequestHandler('elicitation/create', elicited);
   try {
     await client.connect(transport);
   } catch (error) {
@@ -29,7 +31,7 @@ async function call(given) {
   const client = given ?? await connect();
   const names = (await client.listTools()).tools.map((tool) => tool.name);
   expect('the list', names.includes('get_item') && !names.includes('delete_item'), names);
-  const { content } = await client.callTool({ name: 'get_item', arguments: { number: 7 } });
+  const { content } = await signalled(() => client.callTool({ name: 'get_item', arguments: { number: 7 } }));
   if (!given) await client.close();
   return content[0].text;
 }
