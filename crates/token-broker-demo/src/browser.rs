@@ -22,7 +22,7 @@ pub(crate) struct Browser {
     pages: Vec<String>,
 }
 
-/// What the user does on the page that offers to connect an account.
+/// The decision of the user on the page that offers to connect an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Account {
     Connect,

@@ -136,7 +136,7 @@ pub async fn run_with(sabotage: Option<Sabotage>) -> Result<Report, DemoError> {
     report_of(&setup, outcome, sabotage).await
 }
 
-/// Checks what a scenario left behind.
+/// Checks the logs and files after a scenario.
 async fn report_of(
     setup: &Setup,
     outcome: Outcome,

@@ -7,6 +7,12 @@ use crate::{DemoError, Report, scenario, setup::Setup, sign_in::Login};
 /// The user for people who try it, who has connected no account.
 const USER: &str = "bob";
 
+/// A call of a tool.
+const CALL: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","#,
+    r#""params":{"name":"get_contact","arguments":{}}}"#
+);
+
 /// A running demo. `Display` renders the report of its story, and what to paste into clients.
 pub struct Running {
     report: Report,
@@ -96,12 +102,12 @@ Add the CRM to a client. It opens your browser: sign in, allow, and connect the 
   curl           curl -i {url}
                  is refused, and names where to sign in
 
-Or call a tool by curl, with a broker token of {user} that is valid for 10 minutes. At first you receive
-a link to connect the account: open it, sign in as {user}, connect, and repeat the call.
+Or call a tool by curl, with a broker token of {user} that is valid for 10 minutes. At first you
+receive a link to connect the account: open it, sign in as {user}, connect, and repeat the call.
 
 curl {url} -H 'Authorization: Bearer {token}' \
   -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
-  -d '{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"get_contact","arguments":{{}}}}}}'
+  -d '{CALL}'
 
 Next: disconnect the account at {origin}/connections, and call again.
 With your own servers: docs/getting-started.md."#

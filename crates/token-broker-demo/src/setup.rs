@@ -51,7 +51,9 @@ impl Setup {
     ) -> Result<Self, DemoError> {
         // First of all: the port may be taken.
         let public = TcpListener::bind(listen).await.map_err(|error| {
-            DemoError::new(format!("{listen} cannot be listened on: {error}; choose another port"))
+            DemoError::new(format!(
+                "{listen} cannot be listened on: {error}; choose another port by `--listen`"
+            ))
         })?;
         let tasks = Tasks::new();
         let crm = Upstream::start(CRM, &tasks).await?;

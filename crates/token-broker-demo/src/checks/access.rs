@@ -58,7 +58,10 @@ impl Logs<'_> {
         let records = denied.filter(|record| record["reason"] == "filter.tool_denied").count();
         let refused = self.received.contains("-32602");
         check(
-            ("denied_call_never_reaches_the_upstream", "A call that no rule allows never does"),
+            (
+                "denied_call_never_reaches_the_upstream",
+                "A call that no rule allows never reaches the server",
+            ),
             calls == 0 && records > 0 && refused,
             format!(
                 "calls of delete_contact in the CRM's own log: {calls}; refusals in the audit log: \

@@ -37,8 +37,8 @@ impl Logs<'_> {
             ),
             link && refused > 0 && served > 0,
             format!(
-                "the client received a link: {}; calls refused for it: {refused}; calls that passed \
-                 afterwards: {served}",
+                "the client received a link: {}; calls refused for it: {refused}; calls that \
+                 passed afterwards: {served}",
                 yes(link)
             ),
         )

@@ -58,16 +58,17 @@ pub(super) fn of(evidence: &Evidence) -> Vec<Comparison> {
 
 /// Writes the rows of a table.
 pub(super) fn table(f: &mut fmt::Formatter<'_>, rows: &[Comparison]) -> fmt::Result {
-    const LEFT: usize = 37;
-    const MIDDLE: usize = 25;
+    const LEFT: usize = 29;
+    const MIDDLE: usize = 35;
+    const RIGHT: usize = 28;
     writeln!(f, "  {:LEFT$} | {:MIDDLE$} | after", "", "before")?;
     for row in rows {
         let cells = [
             super::wrap(row.what, LEFT),
             super::wrap(&row.before, MIDDLE),
-            super::wrap(&row.after, MIDDLE),
+            super::wrap(&row.after, RIGHT),
         ];
-        writeln!(f, "  {}-+-{}-+-{}", "-".repeat(LEFT), "-".repeat(MIDDLE), "-".repeat(MIDDLE))?;
+        writeln!(f, "  {}-+-{}-+-{}", "-".repeat(LEFT), "-".repeat(MIDDLE), "-".repeat(RIGHT))?;
         for line in 0..cells.iter().map(Vec::len).max().unwrap_or_default() {
             let [what, before, after] =
                 cells.each_ref().map(|cell| cell.get(line).map_or("", String::as_str));

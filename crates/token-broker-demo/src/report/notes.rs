@@ -9,9 +9,9 @@ pub(super) fn of(evidence: &Evidence) -> Vec<String> {
     let late = during.iter().filter(|seen| seen.door == "mcp" && seen.status == 401).count();
     if late > 0 {
         notes.push(format!(
-            "401 for {late} of the 100 calls: the broker sent them with the token that the CRM had \
-             let expire, because it could not know that yet. It refreshed the token once, sent \
-             these calls again, and the client noticed nothing. The number differs from run to run."
+            "401 for {late} of the 100 calls: the broker did not know yet that the CRM had let its \
+             token expire. It refreshed the token once and sent again what was refused, so that \
+             all calls succeeded. The number differs from run to run."
         ));
     }
     let all = || crm.iter().chain(&evidence.tickets);
@@ -30,6 +30,10 @@ pub(super) fn of(evidence: &Evidence) -> Vec<String> {
                 .to_owned(),
         );
     }
+    notes.push(
+        "cut, before the record of the revoke: a revoke takes effect first, and is recorded then."
+            .to_owned(),
+    );
     notes.push(
         "Secrets in play: the tokens that the servers issued, and received again from the broker. \
          They were searched for as they are, and in hexadecimal, percent and base64 encoding."

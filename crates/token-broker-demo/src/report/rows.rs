@@ -66,18 +66,26 @@ fn by_audit(record: &Value) -> Option<String> {
         "sign_in" => format!("alice's sign-in {}", text("outcome")),
         "consent" => format!("alice {} {}", text("outcome"), text("scopes")),
         "token_issued" => format!("broker token with {}", text("scopes")),
-        "connected" => format!("{} account connected", text("upstream")),
-        "disconnected" => format!("{} account disconnected", text("upstream")),
+        "connected" => format!("{} account connected", title(record)),
+        "disconnected" => format!("{} account disconnected", title(record)),
         "upstream_revocation" => {
-            format!("tokens at {} {}", text("upstream"), text("outcome").replace('_', " "))
+            format!("tokens at {} {}", title(record), text("outcome").replace('_', " "))
         }
         "revoked" => match text("what") {
             "user" => "alice's access revoked by the operator".to_owned(),
+            "grant" => "use of the account's tokens revoked".to_owned(),
             what => format!("{what} revoked"),
         },
         "result" => return result(record),
         _ => return None,
     })
+}
+
+/// Returns the title of the upstream in a record.
+fn title(record: &Value) -> &str {
+    let name = record["upstream"].as_str().unwrap_or_default();
+    let known = [CRM, TICKETS].into_iter().find(|kind| kind.name == name);
+    known.map_or(name, |kind| kind.title)
 }
 
 fn result(record: &Value) -> Option<String> {

@@ -48,7 +48,7 @@ impl Scenario<'_> {
         }
         self.marks.tickets_disconnected = setup.tickets.log().len();
         let called = self.get_ticket(token).await?;
-        // The broker tells the upstream on its own.
+        // The broker revokes the tokens at the upstream by itself.
         setup.until_recorded("upstream_revocation").await?;
         self.step(
             "Alice disconnects her Tickets account. The client repeats the call",

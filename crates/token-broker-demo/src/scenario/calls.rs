@@ -4,7 +4,7 @@ use rmcp::model::PaginatedRequestParams;
 
 use super::{
     GET, Scenario,
-    client::{Client, call, connect},
+    client::{Client, call, connect, refused},
 };
 use crate::{
     DemoError, Sabotage,
@@ -99,10 +99,8 @@ impl Scenario<'_> {
         let stolen = Request { to, path: "/mcp", token: reader, message: Some(GET) };
         let stolen = stolen.response().await?;
         let elsewhere = self.get_ticket(reader).await?;
-        let heard = format!(
-            "refused with {} by the CRM itself, and with {} by the broker for Tickets",
-            stolen.status, elsewhere.status
-        );
+        let (stolen, elsewhere) = (refused(&stolen), refused(&elsewhere));
+        let heard = format!("{stolen} by the CRM itself, {elsewhere} by the broker for Tickets");
         self.step(
             "The client, or a thief, uses the broker token for the CRM at the CRM itself, and at \
              the other server, Tickets",

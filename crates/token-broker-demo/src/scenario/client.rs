@@ -57,7 +57,15 @@ pub(super) fn heard(response: &Response) -> String {
     }
     match text("/result/content/0/text").or_else(|| text("/error/message")) {
         Some(text) => text.to_owned(),
-        None => format!("refused with {}", response.status),
+        None => refused(response),
+    }
+}
+
+/// Returns the status of a response as a text for people.
+pub(super) fn refused(response: &Response) -> String {
+    match response.status {
+        200 => "served".to_owned(),
+        status => format!("refused with {status}"),
     }
 }
 

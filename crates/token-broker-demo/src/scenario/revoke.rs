@@ -2,7 +2,7 @@
 
 use tower_token_broker::principal::Initiator;
 
-use super::{GET, Scenario, WATCH};
+use super::{GET, Scenario, WATCH, client::refused};
 use crate::{DemoError, Sabotage, raw_http::Request};
 
 impl Scenario<'_> {
@@ -42,7 +42,7 @@ impl Scenario<'_> {
         let (again, other) = (at_crm(GET).response().await?, self.get_ticket(ticketed).await?);
         self.step(
             "The client calls both servers again",
-            format!("refused with {} for the CRM, with {} for Tickets", again.status, other.status),
+            format!("{} for the CRM, {} for Tickets", refused(&again), refused(&other)),
         )
         .await
     }

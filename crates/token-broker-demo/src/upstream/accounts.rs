@@ -29,7 +29,7 @@ struct Client {
     redirect_uris: Vec<String>,
 }
 
-/// What a user allowed, until the code is redeemed.
+/// The access that a user allowed, until the code is redeemed.
 #[derive(Clone, Debug)]
 pub(super) struct Code {
     pub(super) client: String,

@@ -2,6 +2,8 @@
 
 #![cfg(test)]
 
+mod serve;
+
 use token_broker_demo::{self as demo, Report, Sabotage};
 
 #[tokio::test(flavor = "multi_thread")]
