@@ -58,7 +58,7 @@ FLOORS = {
     "token-broker-authority": {"tower-token-broker", "token-broker-outbound", "token-broker-store"},
     "token-broker-upstream": {"tower-token-broker", "token-broker-outbound", "token-broker-store"},
     "token-broker-demo": {
-        "tower-token-broker", "token-broker-outbound", "token-broker-store",
+        "tower-token-broker", "token-broker-outbound", "token-broker-store", "token-broker-sql",
         "token-broker-authority", "token-broker-upstream",
     },
     "token-broker": {

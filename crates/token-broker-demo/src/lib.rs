@@ -2,26 +2,35 @@
 //! configuration.
 //!
 //! It starts two upstreams, each with an authorization server of its own, and the broker in front
-//! of them, with the real layers and its own authorization server, where a user signs in and allows
-//! the client. The client first holds the upstream's own token, then a broker token. The checks
-//! read the upstreams' logs, the audit file and the bytes on the client's connections.
-//! `docs/demo.md` describes the object that `--json` prints.
+//! of them, with the real layers, a temporary SQLite store, its own authorization server, where a
+//! user signs in and allows the client, and the connect flow, by which she connects her accounts.
+//! The client first holds the upstream's own token, then a broker token. The checks read the
+//! upstreams' logs, the audit file, the store's files, and the bytes that client and browser
+//! received. [`serve`] leaves all of it running. `docs/demo.md` describes the object that `--json`
+//! prints.
 
+mod broker;
+mod browser;
 mod checks;
+mod form;
 mod raw_http;
 mod report;
 mod scenario;
+mod serve;
 mod setup;
 mod sign_in;
 mod upstream;
 mod wiretap;
 
-use std::fmt::Display;
+use std::{fmt::Display, net::SocketAddr};
 
 pub use checks::Check;
-pub use report::Report;
+pub use report::{Comparison, Report};
 pub use scenario::Step;
+pub use serve::Running;
 pub use upstream::{MARKER, Seen};
+
+use crate::{scenario::Outcome, setup::Setup};
 
 /// A fault in one place, with which a test sees the check of that place fail.
 #[doc(hidden)]
@@ -40,6 +49,12 @@ pub enum Sabotage {
     AskForNoScope,
     /// The broker requests every scope that the user allowed.
     ForwardEveryScope,
+    /// Another client has access to an account, too.
+    ConnectUnseen,
+    /// The user does not open the page to connect an account.
+    FollowNoLink,
+    /// The user does not disconnect the account.
+    DisconnectNothing,
     /// Another client requests a refresh, too.
     RefreshFromElsewhere,
     /// Both servers accept tokens for one of them.
@@ -98,15 +113,36 @@ pub async fn run() -> Result<Report, DemoError> {
     run_with(None).await
 }
 
+/// Runs the demo at this address of loopback, and leaves it running.
+///
+/// # Errors
+/// The demo could not be completed, or the address is in use or not on loopback.
+///
+/// # Cancellation
+/// The servers run until the runtime ends. No file is left on the disk.
+pub async fn serve(listen: SocketAddr) -> Result<Running, DemoError> {
+    Running::start(listen).await
+}
+
 /// Runs the demo with one fault.
 ///
 /// # Errors
 /// The demo could not be completed.
 #[doc(hidden)]
 pub async fn run_with(sabotage: Option<Sabotage>) -> Result<Report, DemoError> {
-    let setup = setup::Setup::start(sabotage).await?;
+    let setup = Setup::start(SocketAddr::from(([127, 0, 0, 1], 0)), sabotage).await?;
     let outcome = scenario::run(&setup, sabotage).await?;
-    let mut audit = std::fs::read_to_string(setup.audit_file())?;
+    setup.shutdown().await?;
+    report_of(&setup, outcome, sabotage).await
+}
+
+/// Checks the logs and files after a scenario.
+async fn report_of(
+    setup: &Setup,
+    outcome: Outcome,
+    sabotage: Option<Sabotage>,
+) -> Result<Report, DemoError> {
+    let mut audit = setup.audit()?;
     if sabotage == Some(Sabotage::EditTheAudit) {
         audit = audit.replacen("\"status\":403", "\"status\":200", 1);
     }
@@ -118,8 +154,12 @@ pub async fn run_with(sabotage: Option<Sabotage>) -> Result<Report, DemoError> {
         audit,
         sent: setup.wire.sent(),
         received: setup.wire.received(),
+        pages: setup.browser.lock().await.pages(),
+        store: setup.store_files()?,
         secrets: [setup.crm.secrets(), setup.tickets.secrets()].concat(),
         broker_tokens: outcome.broker_tokens,
+        operators_scopes: [&setup.crm, &setup.tickets]
+            .map(|upstream| upstream.kind().operators_scopes()),
     };
     let checks = checks::run(&evidence);
     Ok(Report::of(outcome.steps, &evidence, checks))

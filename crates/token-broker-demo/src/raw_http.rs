@@ -114,6 +114,11 @@ impl Response {
         })
     }
 
+    /// Returns the text after the headers.
+    pub(crate) fn body(&self) -> &str {
+        self.text.split_once("\r\n\r\n").map_or("", |(_, body)| body)
+    }
+
     /// Returns the first value of a header field.
     pub(crate) fn header<'r>(&'r self, name: &'r str) -> Option<&'r str> {
         self.headers(name).next()

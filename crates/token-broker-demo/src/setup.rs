@@ -1,43 +1,25 @@
 //! Starts two upstreams, the broker in front of them, and a relay that records what clients send.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use axum::{Router, http::HeaderValue, middleware::map_response, response::Response};
+use serde_json::Value;
 use tempfile::TempDir;
-use token_broker_authority::{
-    Authority, IssuerUrl, ProtectedServer,
-    client::ConfiguredClient,
-    pages::Site,
-    sign_in::{BrowserPages, BrowserPagesOptions},
-};
-use token_broker_outbound::{Guard, GuardedClient, Proxy};
-use token_broker_store::{Account, Grant, GrantKey, MemoryGrants, authority::MemoryAuthority};
-use token_broker_upstream::{AuthorizationServer, ClientAuthentication, StoredGrants};
+use token_broker_sql::SqlStore;
 use tokio::{net::TcpListener, sync::Mutex};
-use tower_token_broker::{
-    Broker, Secret,
-    audit::JsonLines,
-    authenticate::JwtVerifier,
-    exchange::Upstream as Target,
-    principal::{GrantId, Resource, Scopes, User},
-    revocation::RevocationTarget,
-    scope_filter::{Rules, tools},
-    tasks::Tasks,
-};
+use tower_token_broker::{Broker, principal::User, revocation::RevocationTarget, tasks::Tasks};
 
 use crate::{
-    DemoError, Sabotage,
-    sign_in::{self, Browser, CLIENT_ID as DEMO_CLIENT, REDIRECT_URI},
-    upstream::{CLIENT_ID, Connected, Upstream},
-    wiretap::Wiretap,
+    DemoError, Sabotage, broker,
+    browser::{Account, Browser},
+    sign_in::{Login, redeem},
+    upstream::{CRM, TICKETS, Upstream},
+    wiretap::{Wiretap, requests},
 };
-
-/// Scopes that alice allowed: more than any server needs.
-const GRANTED: &str = "admin contacts:read contacts:write export";
-/// Scopes that the operator configured for the upstreams.
-pub(crate) const OPERATORS_SCOPES: &str = "contacts:read contacts:write";
-/// Every scope of the broker.
-pub(crate) const EVERY_SCOPE: &str = "crm:admin crm:read crm:write";
 
 pub(crate) struct Setup {
     pub(crate) crm: Upstream,
@@ -46,86 +28,129 @@ pub(crate) struct Setup {
     pub(crate) broker: Broker,
     /// Servers next to the broker, which end with the runtime.
     pub(crate) tasks: Tasks,
+    pub(crate) store: SqlStore,
     alice: User,
-    browser: Mutex<Browser>,
+    pub(crate) browser: Mutex<Browser>,
+    /// The listener of the broker.
+    inside: SocketAddr,
     folder: TempDir,
 }
 
-/// Adds the upstream's secret to every response.
-fn leaking(router: Router, upstream: Upstream) -> Router {
-    router.layer(map_response(move |mut response: Response| {
-        let secret = upstream.secrets().pop();
-        if let Some(secret) = secret.and_then(|secret| HeaderValue::from_str(&secret).ok()) {
-            response.headers_mut().insert("x-debug", secret);
-        }
-        async move { response }
-    }))
-}
+/// Longest time until the records of a step are written.
+const SETTLED_WITHIN: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Time that open calls have at the end.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl Setup {
-    pub(crate) async fn start(sabotage: Option<Sabotage>) -> Result<Self, DemoError> {
+    /// Starts all parts. Clients connect to `listen`; port 0 is a free one.
+    pub(crate) async fn start(
+        listen: SocketAddr,
+        sabotage: Option<Sabotage>,
+    ) -> Result<Self, DemoError> {
+        // First of all: the port may be taken.
+        let public = TcpListener::bind(listen).await.map_err(|error| {
+            DemoError::new(format!(
+                "{listen} cannot be listened on: {error}; choose another port by `--listen`"
+            ))
+        })?;
         let tasks = Tasks::new();
-        let crm = Upstream::start("crm", &tasks).await?;
-        let tickets = Upstream::start("tickets", &tasks).await?;
+        let crm = Upstream::start(CRM, &tasks).await?;
+        let tickets = Upstream::start(TICKETS, &tasks).await?;
         if sabotage == Some(Sabotage::CloseTheBackDoor) {
             crm.close_the_api();
         }
         let folder = tempfile::tempdir()?;
-        let sink = JsonLines::append(folder.path().join("audit.jsonl"))?;
-        let broker = Broker::builder().audit(sink).build().map_err(DemoError::new)?;
+        let store = broker::open_store(folder.path()).await?;
+        let broker = broker::build(&store, &audit_file(folder.path())).await?;
 
         // Clients connect to the relay, which connects to the broker.
-        let public = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let inside = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let inside = listener.local_addr()?;
         let origin = format!("http://{}", public.local_addr()?);
-        let wire = Wiretap::start(public, inside.local_addr()?, &tasks)?;
+        let wire = Wiretap::start(public, inside, &tasks)?;
 
-        let browser = Browser::new(inside.local_addr()?, origin.clone());
-        let store = MemoryAuthority::new();
-        let alice = User::new(&*origin, &*sign_in::create_alice(&store).await?);
-        let authority = authority(&broker, &origin, &store, [&crm, &tickets]).await?;
-        let mut router = Router::new().merge(pages(&broker, &origin, &store, &authority)?);
-        for upstream in [&crm, &tickets] {
-            let path = format!("/{}/mcp", upstream.name());
-            let audience = match sabotage {
-                Some(Sabotage::OneAudienceForAll) => "/crm/mcp",
-                _ => path.as_str(),
-            };
-            let guard = Guard::new().allow_loopback("127.0.0.1");
-            let layer = broker
-                .protect(&format!("{origin}{audience}"))
-                .mounted_at(&path)
-                .authenticate(JwtVerifier::new(&origin, authority.keys()))
-                .scope_filter(policy(sabotage))
-                .exchange(grants(&broker, upstream, &alice, &guard, sabotage)?)
-                .build()
-                .map_err(DemoError::new)?;
-            let proxy = Proxy::new(&guard).map_err(DemoError::new)?;
-            router = router.route_service(&path, layer.layer(proxy));
-        }
-        router = router.merge(broker.metadata_router());
-        router = router.route("/unwatched", axum::routing::get(async || "no layer counts this"));
-        if sabotage == Some(Sabotage::LeakTheToken) {
-            router = leaking(router, crm.clone());
-        }
-        drop(tasks.spawn("demo-broker", async move { axum::serve(inside, router).await }));
-        let browser = Mutex::new(browser);
-        Ok(Self { crm, tickets, wire, broker, tasks, alice, browser, folder })
+        let login = Login::create(&store, "alice").await?;
+        let alice = User::new(&*origin, &*login.subject);
+        let router = broker::router((&broker, &store), &origin, [&crm, &tickets], sabotage).await?;
+        drop(tasks.spawn("demo-broker", async move { axum::serve(listener, router).await }));
+        let browser = Mutex::new(Browser::new(inside, origin, login));
+        Ok(Self { crm, tickets, wire, broker, tasks, store, alice, browser, inside, folder })
     }
 
     /// Lets alice allow the client these scopes at one server, and returns its broker token.
-    pub(crate) async fn token(&self, server: &Upstream, scopes: &str) -> Result<String, DemoError> {
-        let code = self.browser.lock().await.allow(&self.url(server), scopes).await?;
-        sign_in::redeem(self.wire.address(), &code).await
+    pub(crate) async fn token(
+        &self,
+        server: &Upstream,
+        scopes: &str,
+        account: Account,
+    ) -> Result<String, DemoError> {
+        let mut browser = self.browser.lock().await;
+        let code = browser.allow((&self.url(server), scopes), account).await?;
+        redeem(self.wire.address(), &code).await
+    }
+
+    /// Creates a user who has connected no account, and a broker token for the CRM.
+    pub(crate) async fn newcomer(&self, user: &'static str) -> Result<(Login, String), DemoError> {
+        let login = Login::create(&self.store, user).await?;
+        let mut browser = Browser::new(self.inside, self.origin(), login.clone());
+        let (url, scopes) = (self.url(&self.crm), "crm:read crm:write");
+        let code = browser.allow((&url, scopes), Account::Later).await?;
+        Ok((login, redeem(self.wire.address(), &code).await?))
+    }
+
+    /// Returns the public origin of the broker.
+    pub(crate) fn origin(&self) -> String {
+        format!("http://{}", self.wire.address())
     }
 
     /// Returns the URL of a server for clients.
     pub(crate) fn url(&self, server: &Upstream) -> String {
-        format!("http://{}/{}/mcp", self.wire.address(), server.name())
+        format!("{}/{}/mcp", self.origin(), server.name())
     }
 
-    pub(crate) fn audit_file(&self) -> PathBuf {
-        Path::join(self.folder.path(), "audit.jsonl")
+    /// Returns the contents of the audit file, once all records of requests so far are in it.
+    pub(crate) async fn settled_audit(&self) -> Result<String, DemoError> {
+        let mut waited = Duration::ZERO;
+        loop {
+            self.broker.audit_log().flush().await?;
+            let audit = self.audit()?;
+            let is_whole = counted(&audit) >= requests(&self.wire.sent());
+            if is_whole || waited >= SETTLED_WITHIN {
+                return Ok(audit);
+            }
+            tokio::time::sleep(PAUSE).await;
+            waited += PAUSE;
+        }
+    }
+
+    /// Waits until the audit file has a record of this kind, but not for long.
+    pub(crate) async fn until_recorded(&self, kind: &str) -> Result<(), DemoError> {
+        let mut waited = Duration::ZERO;
+        let member = format!("\"kind\":\"{kind}\"");
+        while waited < SETTLED_WITHIN && !self.settled_audit().await?.contains(&member) {
+            tokio::time::sleep(PAUSE).await;
+            waited += PAUSE;
+        }
+        Ok(())
+    }
+
+    /// Returns the contents of the audit file.
+    pub(crate) fn audit(&self) -> Result<String, DemoError> {
+        Ok(fs::read_to_string(audit_file(self.folder.path()))?)
+    }
+
+    /// Returns the contents of the files of the store.
+    pub(crate) fn store_files(&self) -> Result<Vec<Vec<u8>>, DemoError> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(self.folder.path())? {
+            let path = entry?.path();
+            if path.is_file() && path != audit_file(self.folder.path()) {
+                files.push(fs::read(path)?);
+            }
+        }
+        Ok(files)
     }
 
     /// Returns alice as a revocation target.
@@ -135,89 +160,23 @@ impl Setup {
 
     /// Returns all tokens for one server as a revocation target.
     pub(crate) fn server(&self, server: &Upstream) -> Result<RevocationTarget, DemoError> {
-        let resource = Resource::parse(&self.url(server)).map_err(DemoError::new)?;
-        Ok(RevocationTarget::Server(resource))
+        Ok(RevocationTarget::Server(broker::resource(server, &self.origin())?))
+    }
+
+    /// Ends the broker: open calls, then the last records.
+    pub(crate) async fn shutdown(&self) -> Result<(), DemoError> {
+        let ended = self.broker.shutdown(GRACE).await;
+        self.store.close().await;
+        ended.map_err(DemoError::new)
     }
 }
 
-/// Starts the broker's own authorization server.
-async fn authority(
-    broker: &Broker,
-    origin: &str,
-    store: &MemoryAuthority,
-    servers: [&Upstream; 2],
-) -> Result<Authority<MemoryAuthority>, DemoError> {
-    let issuer = IssuerUrl::parse(origin).map_err(DemoError::new)?;
-    let client = ConfiguredClient::new(DEMO_CLIENT, [REDIRECT_URI]).map_err(DemoError::new)?;
-    let mut builder =
-        Authority::builder(broker, issuer, store.clone()).client(client.name("Demo client"));
-    for server in servers {
-        let resource = Resource::parse(&format!("{origin}/{}/mcp", server.name()));
-        let scopes = Scopes::parse(EVERY_SCOPE).map_err(DemoError::new)?;
-        let resource = resource.map_err(DemoError::new)?;
-        builder = builder.server(ProtectedServer::new(resource, server.name(), scopes));
-    }
-    builder.start().await.map_err(DemoError::new)
+fn audit_file(folder: &Path) -> PathBuf {
+    folder.join("audit.jsonl")
 }
 
-/// Returns the routes of the authorization server and of its pages.
-fn pages(
-    broker: &Broker,
-    origin: &str,
-    store: &MemoryAuthority,
-    authority: &Authority<MemoryAuthority>,
-) -> Result<Router, DemoError> {
-    let site = Site::new(origin).map_err(DemoError::new)?;
-    let pages = BrowserPages::new(
-        broker,
-        (site, origin),
-        (store.clone(), authority.clone()),
-        authority.pending().clone(),
-        BrowserPagesOptions::default(),
-    );
-    Ok(pages.router().merge(authority.router(pages)))
-}
-
-fn policy(sabotage: Option<Sabotage>) -> Rules {
-    let write = match sabotage {
-        Some(Sabotage::AskForNoScope) => "crm:read",
-        _ => "crm:read crm:write",
-    };
-    let rules = Rules::new().allow(tools(["create_contact"]).with_scope(write));
-    let rules = match sabotage {
-        Some(Sabotage::RefuseEveryCall) => rules.allow(tools(["list_*"])),
-        _ => rules.allow(tools(["list_*", "get_*", "watch_*"]).with_scope("crm:read")),
-    };
-    match sabotage {
-        Some(Sabotage::ShowEveryTool) => rules.allow(tools(["delete_*"]).with_scope("crm:admin")),
-        Some(Sabotage::AllowEveryTool) => rules.allow(tools(["*"])),
-        _ => rules,
-    }
-}
-
-fn grants(
-    broker: &Broker,
-    upstream: &Upstream,
-    alice: &User,
-    guard: &Guard,
-    sabotage: Option<Sabotage>,
-) -> Result<StoredGrants<MemoryGrants>, DemoError> {
-    let Connected { refresh_token, granted, client_secret, .. } = upstream.connect(GRANTED);
-    let all = Scopes::parse(&granted).map_err(DemoError::new)?;
-    let operators = match sabotage {
-        Some(Sabotage::ForwardEveryScope) => all.clone(),
-        _ => Scopes::parse(OPERATORS_SCOPES).map_err(DemoError::new)?,
-    };
-    let client = ClientAuthentication::basic(CLIENT_ID, Secret::from_text(client_secret));
-    let endpoint = upstream.token_endpoint().parse().map_err(DemoError::new)?;
-    let server = AuthorizationServer::new(&upstream.issuer(), endpoint, client).scopes(operators);
-    let target = Target::parse(upstream.name(), &upstream.mcp_url()).map_err(DemoError::new)?;
-    let store = MemoryGrants::new();
-    // The user as broker tokens name her: issuer and subject.
-    let key = GrantKey::new(alice.clone(), upstream.name(), Account::default_account());
-    let id = GrantId::new(&format!("{}-alice", upstream.name()));
-    let grant = Grant::new(id, key, &upstream.issuer()).granted(all);
-    store.insert(grant.refresh_token(Secret::from_text(refresh_token))).map_err(DemoError::new)?;
-    let client = GuardedClient::new(guard).map_err(DemoError::new)?;
-    Ok(StoredGrants::new(broker, store, target, server, client))
+/// Returns how many requests the audit counts.
+fn counted(audit: &str) -> u64 {
+    let records = audit.lines().filter_map(|line| line.parse::<Value>().ok());
+    records.filter_map(|record| record.get("count")?.as_u64()).sum()
 }

@@ -1,6 +1,6 @@
 //! The arguments of the command line.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use tower_token_broker::audit::{WriterName, verify::Head};
@@ -18,8 +18,14 @@ pub(crate) enum Command {
     /// Run two upstreams, the broker and a client on loopback, and check what they logged
     Demo {
         /// Print one JSON object (docs/demo.md) instead of text
-        #[arg(long)]
+        #[arg(long, conflicts_with = "serve")]
         json: bool,
+        /// Leave all of it running afterwards, until Ctrl-C, and print what to paste into clients
+        #[arg(long)]
+        serve: bool,
+        /// The address for clients, on loopback
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", requires = "serve")]
+        listen: SocketAddr,
     },
     /// Write a configuration and its keys into an empty folder
     Init {

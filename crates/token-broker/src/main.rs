@@ -4,7 +4,7 @@ mod arguments;
 mod core_dumps;
 mod terminal;
 
-use std::{env, path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{env, net::SocketAddr, path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser as _;
 use token_broker::{
@@ -44,7 +44,7 @@ async fn main() -> ExitCode {
         gateway::start_logs(LogFormat::Auto, "off");
     }
     match command {
-        Command::Demo { json } => match demo::run().await {
+        Command::Demo { json, serve: false, .. } => match demo::run().await {
             Ok(report) => {
                 let text = if json {
                     serde_json::to_string_pretty(&report).unwrap_or_default()
@@ -55,6 +55,7 @@ async fn main() -> ExitCode {
             }
             Err(error) => failed(&error),
         },
+        Command::Demo { listen, .. } => serve_demo(listen).await,
         Command::Init { folder, trial } => match init::run(
             &folder,
             if trial { init::TokensFrom::Trial } else { init::TokensFrom::Login },
@@ -90,6 +91,23 @@ async fn main() -> ExitCode {
         Command::Audit {
             command: AuditCommand::Remove { folder, writer, older_than_days, operator, dry_run },
         } => remove(&folder, &writer, older_than_days, operator.filter(|_| !dry_run)).await,
+    }
+}
+
+/// Runs the demo until a signal arrives.
+async fn serve_demo(listen: SocketAddr) -> ExitCode {
+    let running = match demo::serve(listen).await {
+        Ok(running) => running,
+        Err(error) => return failed(&error),
+    };
+    // From here on, a signal ends it in order.
+    let signal = gateway::signal();
+    let code = running.report().exit_code();
+    let printed = finish(&running.to_string(), code);
+    signal.await;
+    match running.stop().await {
+        Ok(()) => printed,
+        Err(error) => failed(&error),
     }
 }
 

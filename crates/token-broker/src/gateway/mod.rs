@@ -316,7 +316,10 @@ async fn run(
 }
 
 /// Waits for Ctrl-C or SIGTERM. From this call on, neither ends the process.
-fn signal() -> impl Future<Output = ()> {
+///
+/// # Cancellation
+/// A signal that has arrived is lost.
+pub fn signal() -> impl Future<Output = ()> {
     #[cfg(unix)]
     let kinds = {
         use tokio::signal::unix::{SignalKind, signal};
