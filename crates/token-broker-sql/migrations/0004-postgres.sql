@@ -6,6 +6,7 @@
 ALTER TABLE grants ADD COLUMN client_id TEXT COLLATE "C";
 ALTER TABLE grants ADD COLUMN connected_at BIGINT;
 ALTER TABLE grants ADD COLUMN upstream TEXT COLLATE "C";
+ALTER TABLE grants ADD COLUMN resource TEXT COLLATE "C";
 
 -- Connects in progress, by a keyed hash of their `state`.
 CREATE TABLE connects (

@@ -6,6 +6,7 @@
 ALTER TABLE grants ADD COLUMN client_id TEXT;
 ALTER TABLE grants ADD COLUMN connected_at INTEGER;
 ALTER TABLE grants ADD COLUMN upstream TEXT;
+ALTER TABLE grants ADD COLUMN resource TEXT;
 
 -- Connects in progress, by a keyed hash of their `state`.
 CREATE TABLE connects (

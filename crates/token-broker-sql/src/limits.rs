@@ -49,6 +49,9 @@ pub(crate) fn check(grant: &Grant) -> Result<(), StoreError> {
     if let Some(upstream) = &grant.upstream {
         text("the upstream of the grant", upstream, AUTHORIZATION_SERVER)?;
     }
+    if let Some(resource) = &grant.resource {
+        text("the resource of the grant", resource, AUTHORIZATION_SERVER)?;
+    }
     let granted: usize = grant.granted.iter().map(|scope| scope.len() + 1).sum();
     length("the scopes of the grant", granted, GRANTED)?;
     if let Some(token) = &grant.refresh_token {

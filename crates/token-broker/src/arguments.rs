@@ -149,7 +149,7 @@ pub(crate) enum UsersCommand {
         /// The name with which the user signs in
         #[arg(allow_hyphen_values = true)]
         name: String,
-        /// Disconnect the accounts that the user connected at servers, too: their tokens are revoked
+        /// Disconnect the accounts that the user connected at servers, too
         #[arg(long)]
         disconnect: bool,
         #[command(flatten)]

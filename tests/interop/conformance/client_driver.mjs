@@ -120,9 +120,9 @@ async function ownDocument(plan, settings) {
     const story = new Story(plan, broker);
     const leaving = await story.leave(await story.allow());
     const id = new URL(leaving.location).searchParams.get('client_id');
-    if (id !== `${broker.origin}/connect/client-metadata.json`) throw new Error(`the client is ${id}`);
+    if (id !== `${broker.origin}/connect/mail/client-metadata.json`) throw new Error(`the client is ${id}`);
     const document = JSON.parse((await story.person.open(id, 'cross-site')).text);
-    if (document.client_id !== id || !document.redirect_uris.includes(`${broker.origin}/connect/mail/callback`)) {
+    if (document.client_id !== id || document.redirect_uris.join() !== `${broker.origin}/connect/mail/callback`) {
       throw new Error(`the document is ${JSON.stringify(document)}`);
     }
   } finally {

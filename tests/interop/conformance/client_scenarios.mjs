@@ -4,22 +4,26 @@
 const scopes = (...names) => `scopes = [${names.map((name) => `"${name}"`).join(', ')}]`;
 const CONNECTED = { credential: '', ends: 'connected' };
 
-// The server's metadata is that of its whole origin, which the operator must confirm.
-const ofOrigin = {
-  ...CONNECTED, credential: (url) => `resource_pin = "${new URL(url).origin}"\nresource_source = "metadata"`,
-};
 const refused = (page, reason) => ({ ...CONNECTED, ends: 'refused', page, reason });
 // A return that is not from the authorization server.
 const foreignReturn = refused('another server', 'the response is from another authorization server');
 
+// The operator looks up where a client is registered: it is used at this issuer only.
+const read = async (place) => (await fetch(place)).json();
+async function issuerOf(url) {
+  const { authorization_servers: [issuer] } = await read(new URL('/.well-known/oauth-protected-resource/mcp', url));
+  return issuer;
+}
+
 const withClient = {
-  ...CONNECTED, credential: (_, { client_id: id }) => `client_id = "${id}"\nclient_secret_file = "client.secret"`,
+  ...CONNECTED,
+  credential: async (url, { client_id: id }) =>
+    `issuer = "${await issuerOf(url)}"\nclient_id = "${id}"\nclient_secret_file = "client.secret"`,
 };
 
-// A token of the broker itself: there is nothing to connect. The operator looks the endpoint up.
+// A token of the broker itself: there is nothing to connect.
 async function clientCredentials(url, { client_id: id }) {
-  const read = async (place) => (await fetch(place)).json();
-  const { authorization_servers: [issuer] } = await read(new URL('/.well-known/oauth-protected-resource/mcp', url));
+  const issuer = await issuerOf(url);
   const { token_endpoint: endpoint } = await read(`${issuer}/.well-known/oauth-authorization-server`);
   return `kind = "client_credentials"
 issuer = "${issuer}"
@@ -50,13 +54,14 @@ export const SCENARIOS = {
   'json-schema-2020-12-preservation': THROUGH,
   'auth/metadata-default': CONNECTED,
   'auth/metadata-var1': CONNECTED,
-  'auth/metadata-var2': ofOrigin,
+  'auth/metadata-var2': CONNECTED,
   'auth/metadata-var3': CONNECTED,
   // The suite accepts one document only; that of the broker is at another path of its URL. So the
   // broker is started twice: with its own document, and with that of the suite.
   'auth/basic-cimd': {
     ...CONNECTED, origin: 'https://conformance-test.local', document: true,
-    credential: `client_id = "${DOCUMENT}"\nclient_authentication = "none"`,
+    credential: async (url) =>
+      `issuer = "${await issuerOf(url)}"\nclient_id = "${DOCUMENT}"\nclient_authentication = "none"`,
   },
   'auth/scope-from-www-authenticate': { ...CONNECTED, credential: scopes('mcp:basic') },
   'auth/scope-from-scopes-supported': { ...CONNECTED, credential: scopes('mcp:basic', 'mcp:read', 'mcp:write') },

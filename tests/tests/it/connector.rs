@@ -179,6 +179,11 @@ async fn e529_the_operators_client_is_used_at_its_issuer_only() {
     let refused = story.begin("mail").await.unwrap_err();
     assert_eq!(refused, ConnectError::Misconfigured { reason: "as.client_issuer" }, "E529");
     assert!(ours.log().is_empty() && other.log().is_empty(), "E529");
+    // A pin does not help: the server chooses where its metadata is.
+    let pinned = server("mail", &other).client(client()).issuer_pin(&ours.server.url(""));
+    story.connector.replace_servers([pinned]);
+    let refused = story.begin("mail").await.unwrap_err();
+    assert_eq!(refused, ConnectError::Misconfigured { reason: "as.client_issuer" }, "E529");
     // At the issuer that the operator set, it is used.
     let fixed = server("mail", &ours).client(client()).issuer(&ours.server.url(""));
     story.connector.replace_servers([fixed]);
@@ -279,6 +284,10 @@ async fn e532_the_tokens_of_a_server_do_not_follow_its_name_to_another_host() {
     let refused = story.credential(&grants).await.unwrap_err();
     assert_eq!(refused, CredentialError::ConnectRequired, "E532");
     assert_eq!(story.state("mail").await, ConnectionState::EndedByServer, "E532");
+    // Nor does a source that was built before the change.
+    let before = story.grants(&here, &first.server.url("/mcp"));
+    let refused = story.credential(&before).await.unwrap_err();
+    assert_eq!(refused, CredentialError::ConnectRequired, "E532");
     // The operator names the issuer: users agreed to it, and the host is the operator's decision.
     let moved = server("mail", &second).issuer(&first.server.url(""));
     story.connector.replace_servers([moved.clone()]);
@@ -304,11 +313,12 @@ async fn n533_a_late_revocation_does_not_end_a_new_connection() {
     story.later();
     until("N533", || story.outcomes() == ["replaced"]).await;
     assert_eq!(revoked(&mail), 1, "N533");
-    // Tokens with too many scopes are revoked, also where there is a connection.
+    // Nor do tokens with too many scopes, which are not used.
     mail.change(|mail| mail.grants = Some("mail:read admin".to_owned()));
     let refused = story.connect("mail", &mail).await.unwrap_err();
     assert!(matches!(refused, ConnectError::WiderScopes { .. }), "N533 {refused:?}");
-    until("N533", || story.outcomes() == ["replaced", "revoked"]).await;
+    until("N533", || story.outcomes() == ["replaced", "replaced"]).await;
+    assert_eq!(revoked(&mail), 1, "N533");
     assert_eq!(story.state("mail").await, ConnectionState::Connected, "N533");
 }
 
@@ -551,7 +561,8 @@ async fn c075_the_metadata_of_a_host_names_the_host() {
     let location = story.begin("mail").await.unwrap();
     assert_eq!(AuthorizeRequest::of(&location).get("resource"), mail.server.url(""), "C075");
     story.come_back("mail", &mail.agree(&location)).await.unwrap();
-    // A refresh names the same resource.
+    // A refresh names the same resource, and does not depend on the metadata.
+    mail.change(|mail| mail.challenge = Some("http://169.254.169.254/".to_owned()));
     story.clock.advance(Duration::from_secs(4000));
     let grants = story.grants(&server("mail", &mail), &mail.server.url("/mcp"));
     story.credential(&grants).await.unwrap();
@@ -600,4 +611,28 @@ async fn a_client_is_registered_again_for_scopes_that_it_does_not_have() {
     story.connector.replace_servers([server("mail", &mail).step_up_scopes(scopes("mail:delete"))]);
     story.begin("mail").await.unwrap();
     assert_eq!(registered(), 3);
+}
+
+#[tokio::test]
+async fn endpoints_without_their_issuer_are_refused() {
+    let mail = AccountServer::start().await;
+    let endpoint = mail.server.url("/token").parse().unwrap();
+    let story = Story::with([server("mail", &mail).token_endpoint(endpoint)]);
+    let refused = story.begin("mail").await.unwrap_err();
+    assert_eq!(refused, ConnectError::Misconfigured { reason: "as.endpoint_issuer" });
+}
+
+#[tokio::test]
+async fn two_connects_that_finish_at_once_leave_one_grant() {
+    let mail = AccountServer::start().await;
+    let here = server("mail", &mail);
+    let story = Story::with([here.clone()]);
+    let (first, second) = (story.begin("mail").await.unwrap(), story.begin("mail").await.unwrap());
+    let (first, second) = (mail.agree(&first), mail.agree(&second));
+    let both = tokio::join!(story.come_back("mail", &first), story.come_back("mail", &second));
+    assert!(both.0.is_ok() && both.1.is_ok(), "{both:?}");
+    let current = story.store.load(&key("mail")).await.unwrap().unwrap();
+    assert!(current.state.is_usable() && !story.broker.is_grant_revoked(&current.id));
+    let grants = story.grants(&here, &mail.server.url("/mcp"));
+    assert!(story.credential(&grants).await.is_ok());
 }

@@ -115,7 +115,8 @@ async fn each_check_fails_if_its_place_is_broken() {
         (Sabotage::UseTheTokenUnseen, "every_use_had_an_intent"),
         (Sabotage::LeakTheToken, "no_upstream_token_came_back"),
     ] {
-        let report = demo::run_with(Some(sabotage)).await.unwrap();
+        let report = demo::run_with(Some(sabotage)).await;
+        let report = report.unwrap_or_else(|error| panic!("{sabotage:?}: {error}"));
         let broken = report.checks.iter().find(|found| found.name == check).unwrap();
         assert!(!broken.pass, "{sabotage:?} and {check}: {}", broken.found);
         assert!(!report.pass);

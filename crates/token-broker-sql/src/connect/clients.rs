@@ -25,9 +25,15 @@ pub(super) const SEALED: SealedTable = SealedTable {
 
 const INSERT: &str = "INSERT INTO registered_clients (id, issuer, redirect_uri, client_id, \
     auth_method, scopes, created_at, secret_expires_at, mac, key_id, data_key, secret) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING";
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+    ON CONFLICT (id) DO UPDATE SET redirect_uri = excluded.redirect_uri, \
+    auth_method = excluded.auth_method, scopes = excluded.scopes, \
+    created_at = excluded.created_at, secret_expires_at = excluded.secret_expires_at, \
+    mac = excluded.mac, key_id = excluded.key_id, data_key = excluded.data_key, \
+    secret = excluded.secret";
 const LOAD: &str = "SELECT issuer, redirect_uri, client_id, auth_method, scopes, \
-    created_at, secret_expires_at, mac, key_id, data_key, secret FROM registered_clients WHERE id = $1";
+    created_at, secret_expires_at, mac, key_id, data_key, secret FROM registered_clients \
+    WHERE id = $1";
 /// Of two that are equally old, the same one each time.
 const NEWEST: &str = "SELECT issuer, redirect_uri, client_id, auth_method, scopes, \
     created_at, secret_expires_at, mac, key_id, data_key, secret FROM registered_clients \

@@ -35,8 +35,8 @@ pub(crate) enum Database {
 }
 
 /// Returns the settings of a pool. Its connections are kept, and tested before each use.
-// X512: with a lifetime, or a timeout of idle connections, the pool has a task that removes them. Its
-// counter can fall below zero, and then it takes a thread of the runtime for ever (sqlx issue 3645).
+// X512: with a lifetime, or a timeout of idle connections, the pool has a task that removes them.
+// Its counter can fall below zero, and then it takes a thread for ever (sqlx issue 3645).
 fn pool_options<DB: sqlx::Database>(connections: u32, timeout: Duration) -> PoolOptions<DB> {
     PoolOptions::new()
         .max_connections(connections)

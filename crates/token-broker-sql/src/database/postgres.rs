@@ -1,11 +1,15 @@
 //! PostgreSQL.
 
+use std::time::Duration;
+
 use sqlx::{ConnectOptions as _, Executor as _, Postgres, postgres::PgConnectOptions};
 
 use super::{Database, Failure, pool_options};
 use crate::{error::OpenError, url::StoreUrl};
 
 const CONNECTIONS: u32 = 10;
+/// Older connections are replaced when they are needed.
+const LONGEST_AGE: Duration = Duration::from_secs(30 * 60);
 
 pub(super) async fn open(
     url: &StoreUrl,
@@ -13,12 +17,15 @@ pub(super) async fn open(
 ) -> Result<Database, OpenError> {
     let options = options.clone().application_name("token-broker").disable_statement_logging();
     let pool_of = |connections| {
-        pool_options::<Postgres>(connections, url.timeout).after_connect(|connection, _| {
-            Box::pin(async move {
-                connection.execute(SESSION).await?;
-                Ok(())
+        pool_options::<Postgres>(connections, url.timeout)
+            // After a switchover, an old connection may lead to a server that takes no writes.
+            .before_acquire(|_, meta| Box::pin(async move { Ok(meta.age < LONGEST_AGE) }))
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    connection.execute(SESSION).await?;
+                    Ok(())
+                })
             })
-        })
     };
     let feed = pool_of(1).connect_lazy_with(options.clone());
     let pool = pool_of(CONNECTIONS)

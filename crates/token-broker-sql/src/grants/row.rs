@@ -14,7 +14,7 @@ use crate::database::{Failure, Row, Value};
 pub(super) const LOAD: &str = "SELECT id, authorization_server, granted, state, version, \
     open_attempts, failures, retry_at, refused_since, refused_steady_since, refused_last, fence, \
     leased_until, access_expires_at, key_id, data_key, refresh_token, access_tokens, stamp, \
-    client_id, connected_at, upstream FROM grants \
+    client_id, connected_at, upstream, resource FROM grants \
     WHERE issuer = $1 AND subject = $2 AND server = $3 AND account = $4";
 pub(super) const OWNER: &str = "SELECT issuer, subject, server, account FROM grants WHERE id = $1";
 pub(super) const WRITE_STATE: &str = "UPDATE grants SET state = $1, version = $2, \
@@ -26,15 +26,16 @@ pub(super) const REPLACE: &str = "UPDATE grants SET state = $5, version = $6, \
     refused_steady_since = $11, refused_last = $12, fence = $13, leased_until = $14, id = $15, \
     authorization_server = $16, granted = $17, access_expires_at = $18, key_id = $19, \
     data_key = $20, refresh_token = $21, access_tokens = $22, client_id = $23, \
-    connected_at = $24, upstream = $25, stamp = $26 \
-    WHERE issuer = $1 AND subject = $2 AND server = $3 AND account = $4 AND stamp = $27 \
+    connected_at = $24, upstream = $25, resource = $26, stamp = $27 \
+    WHERE issuer = $1 AND subject = $2 AND server = $3 AND account = $4 AND stamp = $28 \
     RETURNING 1";
 pub(super) const INSERT: &str = "INSERT INTO grants (issuer, subject, server, account, state, \
     version, open_attempts, failures, retry_at, refused_since, refused_steady_since, \
     refused_last, fence, leased_until, id, authorization_server, granted, access_expires_at, \
-    key_id, data_key, refresh_token, access_tokens, client_id, connected_at, upstream, stamp) \
+    key_id, data_key, refresh_token, access_tokens, client_id, connected_at, upstream, \
+    resource, stamp) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, \
-    $20, $21, $22, $23, $24, $25, $26) ON CONFLICT DO NOTHING RETURNING 1";
+    $20, $21, $22, $23, $24, $25, $26, $27) ON CONFLICT DO NOTHING RETURNING 1";
 pub(super) const DELETE: &str = "DELETE FROM grants WHERE id = $1 AND stamp = $2 RETURNING 1";
 
 /// A row. Its tokens are sealed, and those of `grant` are empty until they are opened.
@@ -83,6 +84,7 @@ impl GrantRow {
         grant.client_id = row.optional_text(19)?.map(Into::into);
         grant.connected_at = time(row, 20)?;
         grant.upstream = row.optional_text(21)?.map(Into::into);
+        grant.resource = row.optional_text(22)?.map(Into::into);
         let data_key = match (row.optional_text(14)?, row.optional_bytes(15)?) {
             (Some(key_id), Some(bytes)) => Some(WrappedKey::new(KeyId::new(&key_id), bytes)),
             (None, None) => None,
@@ -157,7 +159,7 @@ impl<'a> Columns<'a> {
         values
     }
 
-    fn content(&self) -> [Value<'_>; 11] {
+    fn content(&self) -> [Value<'_>; 12] {
         let row = self.row;
         [
             Value::Text(row.grant.id.as_str()),
@@ -171,6 +173,7 @@ impl<'a> Columns<'a> {
             Value::OptionalText(row.grant.client_id.as_deref()),
             millis(row.grant.connected_at),
             Value::OptionalText(row.grant.upstream.as_deref()),
+            Value::OptionalText(row.grant.resource.as_deref()),
         ]
     }
 }

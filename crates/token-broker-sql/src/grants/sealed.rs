@@ -119,8 +119,12 @@ fn context(row: &GrantRow, column: &str, version: u64) -> SealingContext {
         Some(at) => context.text("connected_at").number(at.unix_millis()),
         None => context,
     };
-    match &grant.upstream {
+    let context = match &grant.upstream {
         Some(upstream) => context.text("upstream").text(upstream),
+        None => context,
+    };
+    match &grant.resource {
+        Some(resource) => context.text("resource").text(resource),
         None => context,
     }
 }

@@ -259,7 +259,7 @@ async fn a_store_of_the_second_version_gets_the_new_tables() {
         ] {
             place.run(&format!("DROP TABLE {table}"));
         }
-        for column in ["client_id", "connected_at", "upstream"] {
+        for column in ["client_id", "connected_at", "upstream", "resource"] {
             place.run(&format!("ALTER TABLE grants DROP COLUMN {column}"));
         }
         place.run("DELETE FROM sealing_keys WHERE purpose = 'lookup'");

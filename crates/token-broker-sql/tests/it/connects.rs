@@ -62,7 +62,9 @@ pub(crate) fn client(name: &str) -> RegisteredClient {
 }
 
 pub(crate) fn connected(name: &str) -> Grant {
-    grant(name).client_id("registered").connected_at(now()).upstream("https://mcp.example")
+    let mut grant = grant(name).client_id("registered").connected_at(now());
+    grant.resource = Some("https://mcp.example/mcp".into());
+    grant.upstream("https://mcp.example")
 }
 
 /// Stores one row of each kind for this user: four sealed values, and a last use.

@@ -127,6 +127,8 @@ async fn o272_the_origin_of_a_grant_can_not_be_changed() {
         "client_id = NULL, connected_at = NULL",
         "upstream = 'https://evil.example'",
         "upstream = NULL",
+        "resource = 'https://evil.example'",
+        "resource = NULL",
     ] {
         let mut attacked = Attacked::new().await;
         attacked.run(&format!("UPDATE grants SET {change} WHERE subject = 'alice'")).await;

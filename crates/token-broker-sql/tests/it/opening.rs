@@ -113,6 +113,7 @@ async fn a_store_of_the_first_version_is_extended_and_keeps_its_grants() {
              ALTER TABLE grants DROP COLUMN client_id; \
              ALTER TABLE grants DROP COLUMN connected_at; \
              ALTER TABLE grants DROP COLUMN upstream; \
+             ALTER TABLE grants DROP COLUMN resource; \
              DELETE FROM sealing_keys WHERE purpose = 'lookup'; \
              UPDATE token_broker_schema SET version = 1",
         );

@@ -184,7 +184,7 @@ impl ConnectStore for MemoryGrants {
     async fn put_registered_client(&self, client: &RegisteredClient) -> Result<(), StoreError> {
         client.check()?;
         let key = (client.issuer.clone(), client.client_id.clone());
-        self.rows().connects.clients.entry(key).or_insert_with(|| client.clone());
+        self.rows().connects.clients.insert(key, client.clone());
         Ok(())
     }
 

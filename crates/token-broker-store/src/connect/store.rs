@@ -145,8 +145,8 @@ pub trait ConnectStore: GrantStore {
         revocation: &RevocationId,
     ) -> impl Future<Output = Result<bool, StoreError>> + Send;
 
-    /// Keeps a client that the broker registered. If there is one with this issuer and
-    /// `client_id`, nothing changes.
+    /// Keeps a client that the broker registered. It replaces one with this issuer and `client_id`:
+    /// a server that returns the same client again may have changed its secret.
     ///
     /// # Errors
     /// [`StoreError::Invalid`]

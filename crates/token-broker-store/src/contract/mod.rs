@@ -211,7 +211,7 @@ macro_rules! connect_store_contract {
                 a_finished_revocation_is_gone,
                 a_registered_client_keeps_every_field,
                 hostile_registered_clients_are_refused,
-                the_first_registered_client_is_kept,
+                a_client_that_is_registered_again_is_replaced,
                 the_newest_registered_client_is_found,
                 the_last_use_of_a_connection_rises,
                 uses_are_listed_by_user,

@@ -81,6 +81,8 @@ pub struct Grant {
     pub connected_at: Option<Timestamp>,
     /// Origin of the server for which the user connected it; `None` if it is not known.
     pub upstream: Option<Box<str>>,
+    /// The parameter `resource` of its token requests (RFC 8707), if the server named it.
+    pub resource: Option<Box<str>>,
     /// Scopes that the user agreed to.
     pub granted: Scopes,
     /// Refresh token. Without one, the user must connect again when the access token expires.
@@ -109,6 +111,7 @@ impl Grant {
             client_id: None,
             connected_at: None,
             upstream: None,
+            resource: None,
             granted: Scopes::none(),
             refresh_token: None,
             access: Vec::new(),

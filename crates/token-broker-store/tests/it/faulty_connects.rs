@@ -43,7 +43,7 @@ enum Fault {
     RevocationIsClaimedTwice,
     RevocationIsNotFinished,
     ClientLosesExpiry,
-    ClientIsOverwritten,
+    ClientIsKept,
     OldestClientIsFound,
     UseFalls,
     UsesInReverse,
@@ -95,7 +95,7 @@ noticed! {
     a_finished_revocation_is_gone: RevocationIsNotFinished,
     a_registered_client_keeps_every_field: ClientLosesExpiry,
     hostile_registered_clients_are_refused: AcceptsAnything,
-    the_first_registered_client_is_kept: ClientIsOverwritten,
+    a_client_that_is_registered_again_is_replaced: ClientIsKept,
     the_newest_registered_client_is_found: OldestClientIsFound,
     the_last_use_of_a_connection_rises: UseFalls,
     uses_are_listed_by_user: UsesInReverse,
@@ -359,13 +359,12 @@ impl ConnectStore for Faulty {
         issuer: &str,
         client_id: &str,
     ) -> Result<Option<RegisteredClient>, StoreError> {
-        if self.has(Fault::ClientIsOverwritten) {
+        if self.has(Fault::ClientIsKept) {
             let clients = self.clients.lock();
-            let last = clients
+            let first = clients
                 .iter()
-                .rev()
                 .find(|client| *client.issuer == *issuer && *client.client_id == *client_id);
-            return Ok(last.cloned());
+            return Ok(first.cloned());
         }
         let mut found = self.store.registered_client(issuer, client_id).await?;
         if let Some(found) = found.as_mut().filter(|_| self.has(Fault::ClientLosesExpiry)) {

@@ -16,7 +16,6 @@ use super::{
     random,
     server::{ConnectServer, ResourceParameter},
 };
-use crate::scopes;
 
 /// Time for the user to come back.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
@@ -43,7 +42,7 @@ impl<S: ConnectStore> Inner<S> {
         if !self.quotas.admits(request.user, &server.name) {
             return Err(ConnectError::TooMany);
         }
-        let found = self.discoveries.of_server(&server).await;
+        let found = self.discoveries.for_connect(&server).await;
         let found = found.inspect_err(|not_found| self.report(&server, not_found))?;
         let redirect_uri = self.redirect_uri(&server.name);
         let client = self.clients.of_connect(&self.store, &server, &found, &redirect_uri).await?;
@@ -91,7 +90,7 @@ impl<S: ConnectStore> Inner<S> {
         });
         let wanted =
             given.fold(request.scopes.clone(), |wanted, grant| wanted.union(&grant.granted));
-        Ok(server.operator_scopes().union(&scopes::common(&wanted, &server.step_up_scopes)))
+        Ok(server.operator_scopes().union(&server.of_rules(&wanted)))
     }
 
     pub(super) fn report(&self, server: &ConnectServer, not_found: &NotFound) {

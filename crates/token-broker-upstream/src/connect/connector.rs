@@ -25,7 +25,6 @@ use super::{
     server::ConnectServer,
     uses::Uses,
 };
-use crate::scopes;
 
 /// Connects users' own accounts at servers: [`Connections`] for the pages of the authority, and the
 /// clients and endpoints with which [`StoredGrants`](crate::StoredGrants) refreshes their grants.
@@ -65,7 +64,7 @@ impl<S: ConnectStore + Clone> Connector<S> {
             clients: Clients::new(&base, clock),
             base,
             servers: ArcSwap::default(),
-            discoveries: Discoveries::new(clock, broker.tasks()),
+            discoveries: Discoveries::new(broker),
             quotas: Quotas::new(clock),
             uses: Uses::new(clock),
             revocations: Waker::default(),
@@ -144,8 +143,8 @@ impl<S: ConnectStore> Inner<S> {
     /// scopes of a rule that a connect does not request anyway are in the link, which no one can
     /// change.
     pub(super) fn connect_url(&self, user: &User, server: &str, scopes: &Scopes) -> Box<str> {
-        let configured = self.server(server).map(|server| server.operator_scopes().clone());
-        let scopes = scopes::missing(scopes, &configured.unwrap_or(Scopes::none()));
+        let of_rules = self.server(server).map(|server| server.of_rules(scopes));
+        let scopes = of_rules.unwrap_or(Scopes::none());
         let hash = self.lookup.connect_link(user, server, &scopes);
         let mut value = URL_SAFE_NO_PAD.encode(hash.as_bytes());
         if !scopes.is_empty() {
@@ -168,7 +167,10 @@ impl<S: ConnectStore> Inner<S> {
         let decoded = URL_SAFE_NO_PAD.decode_slice(hash, &mut octets);
         let stored = token_broker_store::authority::StoredHash::new(octets);
         let expected = self.lookup.connect_link(user, server, &scopes);
-        (decoded == Ok(octets.len()) && expected.matches(&stored)).then_some(scopes)
+        let is_whole = decoded == Ok(octets.len()) && expected.matches(&stored);
+        // Rules may have changed since the link was made.
+        let server = self.server(server).filter(|_| is_whole)?;
+        Some(server.of_rules(&scopes))
     }
 }
 

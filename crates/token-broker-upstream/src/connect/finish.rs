@@ -223,6 +223,7 @@ impl<S: ConnectStore> Finishing<S> {
             .connected_at(now)
             .granted(granted);
         grant.client_id = self.content.client_id.clone();
+        grant.resource = self.content.resource.clone();
         grant.upstream(&self.content.upstream)
     }
 
@@ -241,6 +242,8 @@ impl<S: ConnectStore> Finishing<S> {
 
     /// Stores a grant, ends the one that it replaces, and records the connection.
     async fn store(&self, grant: Grant, receipt: TokenReceipt) -> Result<Connected, ConnectError> {
+        // Another connect may have finished meanwhile.
+        let latest = self.usable_grants().await.unwrap_or_default();
         let outcome = match self.store_durably(&grant).await {
             Ok(None) => self.stored_after_all(&grant).await,
             outcome => outcome,
@@ -263,7 +266,7 @@ impl<S: ConnectStore> Finishing<S> {
             }
         };
         let initiator = Initiator::user(&self.connect.key.user);
-        self.end_replaced(&stored, &initiator).await;
+        self.end_replaced(&latest, &stored, &initiator).await;
         let note = Note::connected(recorded(&self.server, &stored));
         let note = self.peer.iter().fold(note, |note, peer| note.peer(*peer));
         let recorded = self.shared.broker.audit_log().note(&initiator, note).await;
@@ -291,8 +294,11 @@ impl<S: ConnectStore> Finishing<S> {
 
     /// Ends the grants that the stored one replaces: caches of all processes have their tokens, and
     /// those under a former name are still in the store.
-    async fn end_replaced(&self, stored: &Grant, initiator: &Initiator) {
-        for replaced in self.replaced.iter().filter(|before| before.id != stored.id) {
+    async fn end_replaced(&self, latest: &[GrantSummary], stored: &Grant, initiator: &Initiator) {
+        let known = |id: &GrantId| self.replaced.iter().any(|before| before.id == *id);
+        let others = latest.iter().filter(|grant| !known(&grant.id));
+        let replaced = self.replaced.iter().chain(others);
+        for replaced in replaced.filter(|before| before.id != stored.id) {
             let target = RevocationTarget::Grant(replaced.id.clone());
             let ended = match self.shared.broker.revoke(target, initiator).await {
                 Ok(_) | Err(RevokeError::NotRecorded { .. }) => true,

@@ -10,8 +10,8 @@ use tower_token_broker::{alarm::Alarm, principal::GrantId};
 
 use super::{connector::Inner, random};
 
-/// Whose tokens they are: the key and the ID of their grant, which need not be stored, and the
-/// issuer and the client that granted them.
+/// The origin of tokens: key and ID of their grant, which need not be stored, and the issuer and
+/// the client that granted them.
 pub(super) struct Granted<'a> {
     pub(super) key: &'a GrantKey,
     pub(super) id: GrantId,

@@ -81,6 +81,8 @@ impl<S: ConnectStore> Inner<S> {
         let mut shown = empty(server, &grant.key.account);
         shown.state = state(server, grant);
         shown.granted = grant.granted.clone();
+        // A connect requests them again.
+        shown.configured = shown.configured.union(&server.of_rules(&grant.granted));
         shown.authorization_server = host(&grant.authorization_server);
         shown.connected_at = grant.connected_at;
         shown.last_used_at = used.map(|used| used.last_used_at);

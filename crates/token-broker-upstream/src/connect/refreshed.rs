@@ -6,14 +6,12 @@ use token_broker_store::{
     Grant, GrantKey,
     connect::{ConnectStore, RevokedToken},
 };
-use tower_token_broker::principal::{Principal, Scopes};
-
-use super::{
-    begin::resource,
-    connector::{Connector, Inner},
-    give_back::Granted,
-    server::ConnectServer,
+use tower_token_broker::{
+    exchange::Origin,
+    principal::{Principal, Scopes},
 };
+
+use super::{begin::resource, connector::Connector, give_back::Granted, server::ConnectServer};
 use crate::authorization_server::AuthorizationServer;
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -23,8 +21,9 @@ pub(crate) trait Refreshed: Send + Sync + 'static {
     /// Returns former names of the server, under which grants may be stored.
     fn former_names(&self) -> Vec<Box<str>>;
 
-    /// Returns whether a grant is used: it is of this server, and of its authorization server.
-    fn accepts(&self, grant: &Grant) -> bool;
+    /// Returns whether a grant is used at this origin: it is of this server, as it is configured at
+    /// the moment, and of its authorization server.
+    fn accepts(&self, grant: &Grant, origin: &Origin) -> bool;
 
     /// Returns the authorization server at which a grant is refreshed; `None` if it is not found.
     fn authorization_server<'a>(
@@ -71,26 +70,16 @@ where
     }
 }
 
-impl<S: ConnectStore> Inner<S> {
-    /// Returns the resource that the metadata of a server names, if requests name it; `None` if it
-    /// is not found.
-    async fn named_resource(&self, server: &Arc<ConnectServer>) -> Option<Option<Box<str>>> {
-        if server.resource != super::ResourceParameter::Metadata {
-            return Some(None);
-        }
-        let found = self.discoveries.of_server(server).await.ok()?;
-        Some(found.resource.clone())
-    }
-}
-
 impl<S: ConnectStore + Clone> Refreshed for OfServer<S> {
     fn former_names(&self) -> Vec<Box<str>> {
         self.server().map(|server| server.former_names.clone()).unwrap_or_default()
     }
 
-    fn accepts(&self, grant: &Grant) -> bool {
+    fn accepts(&self, grant: &Grant, origin: &Origin) -> bool {
         let (issuer, upstream) = (&grant.authorization_server, grant.upstream.as_deref());
-        self.server().is_some_and(|server| server.accepts(issuer, upstream))
+        self.server().is_some_and(|server| {
+            server.origin().as_ref() == Some(origin) && server.accepts(issuer, upstream)
+        })
     }
 
     fn authorization_server<'a>(
@@ -100,7 +89,6 @@ impl<S: ConnectStore + Clone> Refreshed for OfServer<S> {
         Box::pin(async move {
             let (server, shared) = (self.server()?, &*self.connector.0);
             let issuer = &grant.authorization_server;
-            let named = shared.named_resource(&server).await?;
             let token_endpoint = match &server.endpoints.token {
                 Some(fixed) if server.is_fixed(issuer) => fixed.clone(),
                 Some(_) | None => {
@@ -112,7 +100,7 @@ impl<S: ConnectStore + Clone> Refreshed for OfServer<S> {
             let id = grant.client_id.as_deref();
             let client = shared.clients.of_grant(&shared.store, &server, issuer, id).await;
             let client = client.ok().flatten()?;
-            let resource = resource(&server, named.as_deref());
+            let resource = resource(&server, grant.resource.as_deref());
             Some(server.requests.at(issuer, &token_endpoint, client, resource.as_deref()))
         })
     }
@@ -144,7 +132,7 @@ impl<S: ConnectStore + Clone> Refreshed for OfServer<S> {
     // N536
     fn note_refusal(&self) {
         if let Some(server) = self.server() {
-            self.connector.0.discoveries.forget(&server);
+            self.connector.0.discoveries.doubt(&server);
         }
     }
 

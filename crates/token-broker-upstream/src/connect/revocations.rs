@@ -44,13 +44,16 @@ enum Attempt {
     Silent,
 }
 
+/// A server and the issuer of its authorization server.
+type Place = (Box<str>, Box<str>);
+
 /// One turn through what is due.
 #[derive(Default)]
 struct Turn {
     tried: usize,
-    running: JoinSet<Option<Box<str>>>,
-    /// The servers whose authorization server did not respond.
-    silent: HashSet<Box<str>>,
+    running: JoinSet<Option<Place>>,
+    /// The places that did not respond.
+    silent: HashSet<Place>,
 }
 
 impl Turn {
@@ -105,7 +108,7 @@ impl<S: ConnectStore> Inner<S> {
             let now = self.broker.clock().now();
             match self.store.claim_revocation(now, now.plus(CLAIM)).await {
                 Ok(Some(revocation)) => {
-                    let is_silent = turn.silent.contains(&revocation.key.server);
+                    let is_silent = turn.silent.contains(&place_of(&revocation));
                     turn.running.spawn(Arc::clone(self).take(revocation, is_silent));
                     turn.tried += 1;
                 }
@@ -120,16 +123,17 @@ impl<S: ConnectStore> Inner<S> {
         ended.map(|()| turn.tried)
     }
 
-    /// Tries one revocation, and notes the result. Returns the server if it did not respond.
-    async fn take(self: Arc<Self>, due: PendingRevocation, is_silent: bool) -> Option<Box<str>> {
-        let attempt = match is_silent {
-            true => Attempt::Silent,
-            false => self.attempt_or_end(&due).await,
+    /// Tries one revocation, and notes the result. Returns the place if it did not respond.
+    async fn take(self: Arc<Self>, due: PendingRevocation, is_silent: bool) -> Option<Place> {
+        let (attempt, pause) = match is_silent {
+            // It was not tried, so that it does not wait longer and longer.
+            true => (Attempt::Silent, pause_after(1)),
+            false => (self.attempt_or_end(&due).await, pause_after(due.attempts)),
         };
         let noted = match attempt {
             Attempt::Done(outcome) => self.finish_revocation(&due, outcome).await,
             Attempt::Again | Attempt::Silent => {
-                let retry_at = self.broker.clock().now().plus(pause_after(due.attempts));
+                let retry_at = self.broker.clock().now().plus(pause);
                 self.store.postpone_revocation(&due.id, retry_at).await.map(drop)
             }
         };
@@ -137,7 +141,7 @@ impl<S: ConnectStore> Inner<S> {
             // It is due again when the claim ends.
             tracing::debug!(%error, "the result of a revocation was not noted");
         }
-        matches!(attempt, Attempt::Silent).then_some(due.key.server)
+        matches!(attempt, Attempt::Silent).then(|| place_of(&due))
     }
 
     async fn attempt_or_end(&self, due: &PendingRevocation) -> Attempt {
@@ -154,9 +158,9 @@ impl<S: ConnectStore> Inner<S> {
         }
     }
 
-    /// Returns whether the user connected the account again, with the same client. Many servers
-    /// have one grant for a user and a client, and end it with any of its tokens: the end of the
-    /// old connection would be the end of the new one.
+    /// Returns whether another grant of the account is in use, of the same client. Many servers have
+    /// one grant for a user and a client, and end it with any of its tokens: the end of these tokens
+    /// would be the end of the connection.
     // N533
     async fn is_replaced(&self, due: &PendingRevocation) -> Result<bool, StoreError> {
         let Some(server) = self.server(&due.key.server) else { return Ok(false) };
@@ -168,7 +172,6 @@ impl<S: ConnectStore> Inner<S> {
                 && grant.id != due.grant
                 && grant.authorization_server == due.authorization_server
                 && grant.client_id == due.client_id
-                && grant.connected_at.is_some_and(|connected| due.created_at <= connected)
         }))
     }
 
@@ -187,15 +190,15 @@ impl<S: ConnectStore> Inner<S> {
             grant: &revocation.grant,
             outcome,
         });
-        if matches!(outcome, Outcome::GivenUp | Outcome::Refused) {
+        if matches!(outcome, Outcome::GivenUp | Outcome::Refused | Outcome::Replaced) {
             tracing::error!(
                 alarm = Alarm::RevocationGivenUp.code(),
                 server.name = &*key.server,
                 grant.id = revocation.grant.as_str(),
                 attempts = revocation.attempts,
                 outcome = outcome.as_str(),
-                "tokens of a disconnected account could not be revoked at their authorization \
-                 server; they are not used here, and may work elsewhere until they expire"
+                "tokens of a disconnected account were not revoked at their authorization server; \
+                 they are not used here, and may work elsewhere until they expire"
             );
         }
         let system = Initiator::system("upstream revocations");
@@ -252,6 +255,10 @@ impl<S: ConnectStore> Inner<S> {
             Err(_) => Attempt::Silent,
         }
     }
+}
+
+fn place_of(due: &PendingRevocation) -> Place {
+    (due.key.server.clone(), due.authorization_server.clone())
 }
 
 /// Returns the outcome of several tokens: that of the first, the refresh token, unless a later one

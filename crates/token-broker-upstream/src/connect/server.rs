@@ -7,7 +7,10 @@ use tower_token_broker::{
     principal::{Resource, Scopes},
 };
 
-use crate::authorization_server::{AuthorizationServer, ClientAuthentication};
+use crate::{
+    authorization_server::{AuthorizationServer, ClientAuthentication},
+    scopes,
+};
 
 /// A server at which users connect their own accounts. What is not set is discovered: the server
 /// names its authorization server (RFC 9728), and that one its endpoints (RFC 8414).
@@ -137,8 +140,9 @@ impl ConnectServer {
         self
     }
 
-    /// Sets the scopes that rules need in addition to the operator's (`upstream_scopes`). A user who
-    /// comes by the link of such a rule is asked for those of the rule, and keeps them.
+    /// Sets the scopes that rules need in addition to the operator's (`upstream_scopes`). For a
+    /// user who comes by the link of such a rule, a connect requests those of the rule, and later
+    /// ones keep them.
     pub fn step_up_scopes(mut self, scopes: Scopes) -> Self {
         self.step_up_scopes = scopes;
         self
@@ -163,19 +167,19 @@ impl ConnectServer {
         self
     }
 
-    /// Sets the authorization endpoint.
+    /// Sets the authorization endpoint of the issuer. Endpoints require the issuer.
     pub fn authorization_endpoint(mut self, endpoint: Uri) -> Self {
         self.endpoints.authorization = Some(endpoint);
         self
     }
 
-    /// Sets the token endpoint.
+    /// Sets the token endpoint of the issuer.
     pub fn token_endpoint(mut self, endpoint: Uri) -> Self {
         self.endpoints.token = Some(endpoint);
         self
     }
 
-    /// Sets the revocation endpoint (RFC 7009).
+    /// Sets the revocation endpoint of the issuer (RFC 7009).
     pub fn revocation_endpoint(mut self, endpoint: Uri) -> Self {
         self.endpoints.revocation = Some(endpoint);
         self
@@ -187,9 +191,9 @@ impl ConnectServer {
         self
     }
 
-    /// Sets the client that the operator registered, at the issuer of
-    /// [`issuer`](ConnectServer::issuer) or [`issuer_pin`](ConnectServer::issuer_pin): it is used
-    /// at no other, so that no server can have its secret sent elsewhere. Without a client, the
+    /// Sets the client that the operator registered at the [`issuer`](ConnectServer::issuer), which
+    /// is required with it: it is used at no other, so that no server can have its secret sent
+    /// elsewhere. Without a client, the
     /// broker uses its metadata document where the authorization server supports that, or registers
     /// itself (RFC 7591).
     pub fn client(mut self, client: ClientAuthentication) -> Self {
@@ -264,6 +268,19 @@ impl ConnectServer {
         self.requests.operator_scopes()
     }
 
+    /// Returns the scopes of rules among these, which a connect requests in addition.
+    pub(super) fn of_rules(&self, scopes: &Scopes) -> Scopes {
+        let of_rules = scopes::common(scopes, &self.step_up_scopes);
+        scopes::missing(&of_rules, self.operator_scopes())
+    }
+
+    /// Returns whether endpoints are set without their issuer.
+    pub(super) fn has_endpoints_of_no_issuer(&self) -> bool {
+        let FixedEndpoints { authorization, token, revocation } = &self.endpoints;
+        let is_any = authorization.is_some() || token.is_some() || revocation.is_some();
+        is_any && self.fixed_issuer().is_none()
+    }
+
     /// Returns all scopes that a connect may request. Some servers allow a client those only that
     /// it registered.
     pub(super) fn registered_scopes(&self) -> Scopes {
@@ -286,9 +303,11 @@ impl ConnectServer {
         self.fixed_issuer() == Some(issuer)
     }
 
-    /// Returns the client that the operator registered at this issuer.
+    /// Returns the client that the operator registered at this issuer. A pin alone is not enough:
+    /// then the place of the metadata is the server's choice, which could name any endpoint.
     pub(super) fn client_at(&self, issuer: &str) -> Option<&ClientAuthentication> {
-        self.client_authentication.as_ref().filter(|_| self.is_fixed(issuer))
+        let is_at = self.issuer.is_some() && self.is_fixed(issuer);
+        self.client_authentication.as_ref().filter(|_| is_at)
     }
 
     /// Returns the origin of the server.

@@ -165,7 +165,7 @@ impl<S: GrantStore> Shared<S> {
     // another host to this one.
     pub(super) fn accepts(&self, grant: &Grant) -> bool {
         match &self.connector {
-            Some(connector) => connector.accepts(grant),
+            Some(connector) => connector.accepts(grant, self.upstream.origin()),
             None => *grant.authorization_server == *self.server.issuer(),
         }
     }

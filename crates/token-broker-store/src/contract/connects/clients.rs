@@ -108,24 +108,25 @@ pub async fn hostile_registered_clients_are_refused<S: ConnectStore>(store: S) -
     Ok(())
 }
 
-/// Of one issuer and client ID, the first client is kept. Another issuer has its own.
+/// Of one issuer and client ID, the last client is kept. Another issuer has its own.
 ///
 /// # Errors
 /// [`ContractError`](crate::contract::ContractError)
-pub async fn the_first_registered_client_is_kept<S: ConnectStore>(store: S) -> Law {
-    let first = confidential("c1");
-    store.put_registered_client(&first).await?;
+pub async fn a_client_that_is_registered_again_is_replaced<S: ConnectStore>(store: S) -> Law {
+    store.put_registered_client(&confidential("c1")).await?;
     let mut second = client("c1").secret(secret("another"), "client_secret_post", None);
     (second.created_at, second.redirect_uri) = (after(1), "https://other.example".into());
     store.put_registered_client(&second).await?;
+    expect_client(&store, &second).await?;
+    let newest = store.newest_registered_client(ISSUER, REDIRECT).await?;
+    ensure!(newest.is_none(), "the first one is stored, too");
+    // A public one has no secret any more; one of another issuer is another one.
     store.put_registered_client(&client("c1")).await?;
-    expect_client(&store, &first).await?;
-    let newest = store.newest_registered_client(ISSUER, &second.redirect_uri).await?;
-    ensure!(newest.is_none(), "the second one is stored, too");
+    expect_client(&store, &client("c1")).await?;
     second.issuer = "https://login.mail.example".into();
     store.put_registered_client(&second).await?;
     expect_client(&store, &second).await?;
-    expect_client(&store, &first).await
+    expect_client(&store, &client("c1")).await
 }
 
 /// The newest client is that of the issuer and the redirect URI, octet by octet.

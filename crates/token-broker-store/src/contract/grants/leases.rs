@@ -181,6 +181,7 @@ pub async fn a_grant_keeps_its_client_and_time<S: GrantStore>(store: S) -> Law {
         ensure_eq!(expected.client_id, put.client_id, "the client of {:?}", put.id);
         ensure_eq!(expected.connected_at, put.connected_at, "the time of {:?}", put.id);
         ensure_eq!(expected.upstream, put.upstream, "the server of {:?}", put.id);
+        ensure_eq!(expected.resource, put.resource, "the resource of {:?}", put.id);
         expect_stored(&store, &expected).await?;
         let listed = store.list(&GrantFilter::all()).await?.grants;
         ensure_eq!(listed, vec![expected.to_summary()], "the list");

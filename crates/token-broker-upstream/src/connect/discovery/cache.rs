@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
-use tower_token_broker::{
-    clock::{Clock, Timestamp},
-    tasks::Tasks,
-};
+use tower_token_broker::{Broker, clock::Timestamp};
 
 use super::{NotFound, fetch, found::Found};
 use crate::{
@@ -29,19 +26,16 @@ type Outcome = Result<Arc<Found>, NotFound>;
 /// The results of discovery.
 pub(in crate::connect) struct Discoveries {
     kept: Cache<Key, (Outcome, Timestamp)>,
+    /// Servers that refused a token since.
+    doubted: Cache<Key, ()>,
     flights: SingleFlight<(), Outcome>,
-    clock: Clock,
-    tasks: Tasks,
+    broker: Broker,
 }
 
 impl Discoveries {
-    pub(in crate::connect) fn new(clock: &Clock, tasks: &Tasks) -> Self {
-        Self {
-            kept: Cache::new(CAPACITY),
-            flights: SingleFlight::new(),
-            clock: clock.clone(),
-            tasks: tasks.clone(),
-        }
+    pub(in crate::connect) fn new(broker: &Broker) -> Self {
+        let (kept, doubted) = (Cache::new(CAPACITY), Cache::new(CAPACITY));
+        Self { kept, doubted, flights: SingleFlight::new(), broker: broker.clone() }
     }
 
     /// Returns the authorization server of a server.
@@ -51,9 +45,19 @@ impl Discoveries {
         self.once(key, async move { fetch::discover(&server).await }).await
     }
 
-    /// Forgets the authorization server of a server, so that the next connect asks the server again.
-    pub(in crate::connect) fn forget(&self, server: &ConnectServer) {
-        self.kept.invalidate(&key("server", server, ""));
+    /// Returns the authorization server of a server for a new connect.
+    pub(in crate::connect) async fn for_connect(&self, server: &Arc<ConnectServer>) -> Outcome {
+        let key = key("server", server, "");
+        if self.doubted.remove(&key).is_some() {
+            self.kept.invalidate(&key);
+        }
+        self.of_server(server).await
+    }
+
+    /// Lets the next connect discover the authorization server of a server again. A refresh uses
+    /// what is known: it must not depend on more.
+    pub(in crate::connect) fn doubt(&self, server: &ConnectServer) {
+        self.doubted.insert(key("server", server, ""), ());
     }
 
     /// Returns the endpoints of an issuer that granted tokens for a server.
@@ -73,17 +77,22 @@ impl Discoveries {
         discovery: impl Future<Output = Result<Found, NotFound>> + Send + 'static,
     ) -> Outcome {
         if let Some((outcome, until)) = self.kept.get(&key)
-            && self.clock.now() < until
+            && self.broker.clock().now() < until
         {
             return outcome;
         }
-        let mut flight = self.flights.join(key, &(), &self.tasks, "discovery", || async move {
-            discovery.await.map(Arc::new)
-        });
         let interrupted = NotFound { code: "as.unavailable", is_retryable: true };
+        let (ending, tasks) = (self.broker.ending(), self.broker.tasks());
+        let mut flight = self.flights.join(key, &(), tasks, "discovery", || async move {
+            // Nothing is lost if it is dropped: a shutdown does not wait for another server.
+            tokio::select! {
+                found = discovery => found.map(Arc::new),
+                () = ending => Err(interrupted),
+            }
+        });
         let outcome = flight.landed().await.unwrap_or(Err(interrupted));
         let lifetime = if outcome.is_ok() { FOUND } else { NOT_FOUND };
-        self.kept.insert(key, (outcome.clone(), self.clock.now().plus(lifetime)));
+        self.kept.insert(key, (outcome.clone(), self.broker.clock().now().plus(lifetime)));
         outcome
     }
 }

@@ -31,6 +31,9 @@ const INITIALIZE: &str = concat!(
 /// # Cancellation
 /// Nothing has changed.
 pub(super) async fn discover(server: &ConnectServer) -> Result<Found, NotFound> {
+    if server.has_endpoints_of_no_issuer() {
+        return Err(NotFound::misconfigured("as.endpoint_issuer"));
+    }
     if let Some(fixed) = Found::fixed(server) {
         return fixed;
     }

@@ -57,11 +57,11 @@ impl Checks<'_> {
                 self.fail(value.at(), format!("`{key}` requires `issuer`"), remedy);
             }
         }
-        let has_issuer = section.issuer.is_set() || section.issuer_pin.is_set();
+        let has_issuer = section.issuer.is_set();
         if section.client_id.is_set() && !has_issuer && document.login.value().is_some() {
             let remedy =
                 "add it: the client is registered there, and its secret is sent there only";
-            let problem = "`client_id` requires `issuer` or `issuer_pin`";
+            let problem = "`client_id` requires `issuer`";
             self.fail(section.client_id.at(), problem, remedy);
         }
         let issuer = section.issuer.as_located().map(|issuer| self.issuer("issuer", issuer));

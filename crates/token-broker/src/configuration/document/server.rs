@@ -90,8 +90,8 @@ pub(crate) struct Credential {
     /// `oauth`: origins other than the issuer's at which its metadata may name endpoints.
     #[schemars(example = ["https://api.example.com"], extend("default" = []))]
     pub(crate) endpoint_origins: Key<Vec<Located<String>>>,
-    /// Client ID of the gateway at the issuer, and nowhere else: `oauth` requires `issuer` or
-    /// `issuer_pin` with it. Without it, the gateway is known to the authorization server by its
+    /// Client ID of the gateway at the issuer, and nowhere else: `oauth` requires `issuer`
+    /// with it. Without it, the gateway is known to the authorization server by its
     /// metadata document, or registers itself (RFC 7591).
     #[schemars(example = &"token-broker")]
     pub(crate) client_id: Key<String>,
