@@ -22,8 +22,7 @@ pub(super) fn of(evidence: &Evidence) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let mut records = evidence.records().into_iter();
-    if records.any(|record| record["outcome"] == "dropped") {
+    if evidence.records().iter().any(|record| record["outcome"] == "dropped") {
         notes.push(
             "dropped: the client closed the connection once it had read its result. Nothing is \
              missing."
