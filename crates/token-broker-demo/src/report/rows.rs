@@ -114,6 +114,7 @@ fn in_words(reason: &str) -> &'static str {
     }
 }
 
-fn is_handshake(what: &str) -> bool {
+/// Returns whether a method belongs to the start of each connection, which the rows leave out.
+pub(super) fn is_handshake(what: &str) -> bool {
     what == "initialize" || what.starts_with("notifications/")
 }
