@@ -132,7 +132,9 @@ async fn authority(
     for upstream in upstreams {
         let kind = upstream.kind();
         let scopes = Scopes::parse(&kind.broker_scopes()).map_err(DemoError::new)?;
-        let mut server = ProtectedServer::new(resource(upstream, origin)?, kind.title, scopes);
+        let default_scopes = Scopes::parse(&kind.default_scopes()).map_err(DemoError::new)?;
+        let mut server = ProtectedServer::new(resource(upstream, origin)?, kind.title, scopes)
+            .default_scopes(default_scopes);
         for (scope, what) in [("read", "read your"), ("write", "create"), ("admin", "delete")] {
             let scope = format!("{}:{scope}", kind.name);
             server = server.scope_text(&scope, &format!("{what} {}s", kind.noun));

@@ -105,7 +105,8 @@ Add the CRM to a client. It opens your browser: sign in, allow, and connect the 
 Or call a tool by curl, with a broker token of {user} that is valid for 10 minutes. At first you
 receive a link to connect the account: open it, sign in as {user}, connect, and repeat the call.
 
-curl {url} -H 'Authorization: Bearer {token}' \
+TOKEN={token}
+curl {url} -H "Authorization: Bearer $TOKEN" \
   -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
   -d '{CALL}'
 

@@ -1,5 +1,6 @@
 //! Explanations of numbers and words that may look odd in this run.
 
+use super::rows::is_handshake;
 use crate::checks::Evidence;
 
 pub(super) fn of(evidence: &Evidence) -> Vec<String> {
@@ -22,8 +23,10 @@ pub(super) fn of(evidence: &Evidence) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let mut records = evidence.records().into_iter();
-    if records.any(|record| record["outcome"] == "dropped") {
+    if evidence.records().iter().any(|record| {
+        record["outcome"] == "dropped"
+            && !is_handshake(record["method"].as_str().unwrap_or_default())
+    }) {
         notes.push(
             "dropped: the client closed the connection once it had read its result. Nothing is \
              missing."

@@ -18,21 +18,21 @@ pub(super) fn of(f: &mut fmt::Formatter<'_>, report: &Report, step: &Step) -> fm
     let crm = report.crm.get(step.crm.clone()).unwrap_or_default();
     let tickets = report.tickets.get(step.tickets.clone()).unwrap_or_default();
     let audit = report.audit.get(step.audit.clone()).unwrap_or_default();
-    cell(f, "client", vec![step.heard.clone()])?;
+    cell(f, "client", std::slice::from_ref(&step.heard))?;
     let seen = [(CRM.title, crm), (TICKETS.title, tickets)]
         .map(|(title, log)| (title, folded(log.iter().filter_map(by_server))));
     if seen.iter().all(|(_, lines)| lines.is_empty()) {
-        cell(f, "servers", vec!["nothing reached them".to_owned()])?;
+        cell(f, "servers", &["nothing reached them".to_owned()])?;
     }
     for (title, lines) in seen.into_iter().filter(|(_, lines)| !lines.is_empty()) {
-        cell(f, title, lines)?;
+        cell(f, title, &lines)?;
     }
     let recorded = folded(audit.iter().filter_map(by_audit));
     let recorded = if recorded.is_empty() { vec!["nothing".to_owned()] } else { recorded };
-    cell(f, "audit", recorded)
+    cell(f, "audit", &recorded)
 }
 
-fn cell(f: &mut fmt::Formatter<'_>, title: &str, lines: Vec<String>) -> fmt::Result {
+fn cell(f: &mut fmt::Formatter<'_>, title: &str, lines: &[String]) -> fmt::Result {
     let start = format!("      {title:8}  ");
     row(f, (&start, &" ".repeat(start.len())), &lines.join("; "))
 }
@@ -114,6 +114,7 @@ fn in_words(reason: &str) -> &'static str {
     }
 }
 
-fn is_handshake(what: &str) -> bool {
+/// Returns whether a method belongs to the start of each connection, which the rows leave out.
+pub(super) fn is_handshake(what: &str) -> bool {
     what == "initialize" || what.starts_with("notifications/")
 }

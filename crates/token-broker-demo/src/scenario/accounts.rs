@@ -25,8 +25,8 @@ impl Scenario<'_> {
 
         self.connect_unseen().await?;
         let link = link_of(&refused).filter(|_| self.sabotage != Some(Sabotage::FollowNoLink));
-        if let Some(link) = link {
-            setup.browser.lock().await.follow(&link).await?;
+        if let Some(link) = &link {
+            setup.browser.lock().await.follow(link).await?;
         }
         let called = self.get_ticket(&token).await?;
         self.step(
@@ -36,14 +36,13 @@ impl Scenario<'_> {
         )
         .await?;
 
-        self.disconnect(&token).await?;
+        self.disconnect(&token, link.is_some()).await?;
         Ok(token)
     }
 
-    async fn disconnect(&mut self, token: &str) -> Result<(), DemoError> {
+    async fn disconnect(&mut self, token: &str, is_connected: bool) -> Result<(), DemoError> {
         let setup = self.setup;
-        let keeps = [Some(Sabotage::DisconnectNothing), Some(Sabotage::FollowNoLink)];
-        if !keeps.contains(&self.sabotage) {
+        if is_connected && self.sabotage != Some(Sabotage::DisconnectNothing) {
             setup.browser.lock().await.disconnect(setup.tickets.name()).await?;
         }
         self.marks.tickets_disconnected = setup.tickets.log().len();

@@ -64,7 +64,13 @@ impl Kind {
     /// Returns every scope of broker tokens for it.
     pub(crate) fn broker_scopes(&self) -> String {
         let name = self.name;
-        format!("{name}:admin {name}:read {name}:write")
+        format!("{name}:admin {}", self.default_scopes())
+    }
+
+    /// Returns the scopes of broker tokens for a client that requests none.
+    pub(crate) fn default_scopes(&self) -> String {
+        let name = self.name;
+        format!("{name}:read {name}:write")
     }
 }
 

@@ -131,7 +131,7 @@ async fn the_lines_that_the_demo_prints_work() {
         wire::send(address, &request).await.text().to_owned()
     };
     // By curl: the link to connect an account, and then the result.
-    let token = demo.after("Authorization: Bearer ");
+    let token = demo.after("\nTOKEN=");
     let refused = call(token).await;
     let (_, link) = refused.split_once("/connect/crm?for=").unwrap_or_else(|| panic!("{refused}"));
     let link = format!("/connect/crm?for={}", link.split(['"', ' ']).next().unwrap());
