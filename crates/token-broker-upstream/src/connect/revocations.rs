@@ -221,16 +221,14 @@ impl<S: ConnectStore> Inner<S> {
             return Attempt::Done(Outcome::NotSupported);
         };
         let client_id = revocation.client_id.as_deref();
-        let client = match self.clients.of_grant(&self.store, &server, issuer, client_id).await {
-            Ok(Some(client)) => client,
-            // Its configuration may come back.
-            Ok(None) | Err(_) => return Attempt::Again,
-        };
+        let client = self.clients.of_grant(&self.store, &server, issuer, client_id).await;
+        // Its configuration may come back.
+        let Ok(Some(client)) = client else { return Attempt::Again };
         let mut outcome = None;
         for token in &revocation.tokens {
             match self.revoke(&server, &found, endpoint, client.clone(), token).await {
                 Attempt::Done(next) => outcome = Some(combined(outcome, next)),
-                unfinished => return unfinished,
+                unfinished @ (Attempt::Again | Attempt::Silent) => return unfinished,
             }
         }
         Attempt::Done(outcome.unwrap_or(Outcome::Revoked))

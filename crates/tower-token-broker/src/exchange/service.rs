@@ -123,11 +123,10 @@ fn with_connect_url<P: ProvideCredential>(
         return refusal;
     }
     let caller = &context.principal;
-    let url = match refusal.reason() {
-        Reason::UpstreamScopeRequired => {
-            provider.step_up_url(caller, context.judged.upstream_scopes())
-        }
-        _ => provider.connect_url(caller),
+    let url = if refusal.reason() == Reason::UpstreamScopeRequired {
+        provider.step_up_url(caller, context.judged.upstream_scopes())
+    } else {
+        provider.connect_url(caller)
     };
     match url {
         Some(url) => refusal.connect_at(&url),
