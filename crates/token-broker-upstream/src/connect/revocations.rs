@@ -158,9 +158,9 @@ impl<S: ConnectStore> Inner<S> {
         }
     }
 
-    /// Returns whether another grant of the account is in use, of the same client. Many servers have
-    /// one grant for a user and a client, and end it with any of its tokens: the end of these tokens
-    /// would be the end of the connection.
+    /// Returns whether another grant of the account is in use, of the same client. Many servers
+    /// have one grant for a user and a client, and end it with any of its tokens: the end of these
+    /// tokens would be the end of the connection.
     // N533
     async fn is_replaced(&self, due: &PendingRevocation) -> Result<bool, StoreError> {
         let Some(server) = self.server(&due.key.server) else { return Ok(false) };

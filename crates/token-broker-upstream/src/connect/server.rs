@@ -303,8 +303,8 @@ impl ConnectServer {
         self.fixed_issuer() == Some(issuer)
     }
 
-    /// Returns the client that the operator registered at this issuer. A pin alone is not enough:
-    /// then the place of the metadata is the server's choice, which could name any endpoint.
+    /// Returns the client that the operator registered at this issuer. A pin by itself is not
+    /// enough: the server would choose the place of the metadata, and name any endpoint there.
     pub(super) fn client_at(&self, issuer: &str) -> Option<&ClientAuthentication> {
         let is_at = self.issuer.is_some() && self.is_fixed(issuer);
         self.client_authentication.as_ref().filter(|_| is_at)
