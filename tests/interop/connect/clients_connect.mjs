@@ -70,7 +70,7 @@ export async function laterRmcp(name, revision, command, options = {}) {
   const [trial, accounts] = await begin(name, 'later');
   const env = await environment(trial, name, options);
   const { code, text } = await trial.run(...command, env);
-  const [link] = text.match(/http[^\s"'\\]+\/connect\/items\?for=[\w-]+/) ?? [];
+  const [link] = text.match(/http[^\s"'\\]+\/connect\/items\?for=[\w-]+(?:\.[\w-]+)?/) ?? [];
   trial.lines.push(`  it printed: ${text.trimEnd().slice(0, 400)}`);
   trial.check('without an account the program ends', code !== 0 && !accounts.seen().some(({ name: called }) => called), text);
   trial.check(options.hidesLink ? 'and does not show the link' : 'and shows the link', Boolean(link) !== Boolean(options.hidesLink), text);

@@ -46,7 +46,7 @@ function signalsIn(trial, phase) {
   const found = trial.wire.in(phase).filter((entry) => isMcp(entry) && entry.method === 'POST' && entry.responseBody.includes('/connect/items?for='));
   return found.map((entry) => ({
     entry, method: methodOf(entry), form: Object.keys(forms).find((form) => forms[form](entry)),
-    link: entry.responseBody.match(/http[^\s"'\\]+\/connect\/items\?for=[\w-]+/)[0],
+    link: entry.responseBody.match(/http[^\s"'\\]+\/connect\/items\?for=[\w-]+(?:\.[\w-]+)?/)[0],
   }));
 }
 

@@ -216,7 +216,7 @@ tools = ["update_*"]
 scope = "items:write"
 upstream_scopes = ["items:write"]
 `);
-  const [link] = (await greedy.call(trial.server.url, 'update_item')).match(/http\S+\/connect\/items\?for=[\w-]+/) ?? [];
+  const [link] = (await greedy.call(trial.server.url, 'update_item')).match(/http\S+\/connect\/items\?for=[\w-]+(?:\.[\w-]+)?/) ?? [];
   if (link) {
     const connected = await succeeds(trial.person.connect(link));
     check('the user connects by the link', connected === true, connected);

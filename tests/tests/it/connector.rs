@@ -2,6 +2,8 @@
 //! endpoints, and which tokens are revoked.
 
 use std::{
+    net::IpAddr,
+    pin::Pin,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicUsize, Ordering},
@@ -10,6 +12,7 @@ use std::{
 };
 
 use serde_json::json;
+use token_broker_outbound::{Guard, GuardedClient, Resolve};
 use token_broker_store::{
     Account, Grant, GrantKey, GrantStore, StoreError,
     authority::{LookupKey, SessionId},
@@ -635,4 +638,66 @@ async fn two_connects_that_finish_at_once_leave_one_grant() {
     assert!(current.state.is_usable() && !story.broker.is_grant_revoked(&current.id));
     let grants = story.grants(&here, &mail.server.url("/mcp"));
     assert!(story.credential(&grants).await.is_ok());
+}
+
+/// A resolver whose address changes.
+#[derive(Clone)]
+struct Changing(Arc<parking_lot::Mutex<IpAddr>>);
+
+impl Resolve for Changing {
+    fn resolve(
+        &self,
+        _: &str,
+    ) -> Pin<Box<dyn Future<Output = std::io::Result<Vec<IpAddr>>> + Send>> {
+        let address = *self.0.lock();
+        Box::pin(async move { Ok(vec![address]) })
+    }
+}
+
+#[tokio::test]
+async fn x31_a_name_that_leads_to_a_private_address_later_costs_no_grant() {
+    let mail = AccountServer::start().await;
+    let base = mail.server.url("").replace("127.0.0.1", "mail.example");
+    let at = |path: &str| format!("{base}{path}");
+    mail.change(|mail| {
+        mail.challenge = Some(at("/.well-known/oauth-protected-resource/mcp"));
+        mail.resource = json!({"resource": at("/mcp"), "authorization_servers": [base]});
+        mail.metadata = json!({
+            "issuer": base, "authorization_endpoint": at("/authorize"),
+            "token_endpoint": at("/token"), "registration_endpoint": at("/register"),
+            "revocation_endpoint": at("/revoke"),
+            "authorization_response_iss_parameter_supported": false,
+        });
+    });
+    let address = Changing(Arc::new(parking_lot::Mutex::new([127, 0, 0, 1].into())));
+    let host = base.strip_prefix("http://").unwrap();
+    let guard = Guard::new().allow_loopback(host).with_resolver(address.clone());
+    // Connections that are idle for an hour are closed: each time, a client without any.
+    let here = || {
+        let client = GuardedClient::new(&guard).unwrap();
+        let server = ConnectServer::new("mail", &at("/mcp"), client).unwrap();
+        server.scopes(Scopes::parse("mail:read").unwrap())
+    };
+    let story = Story::with([here()]);
+    let callback = mail.agree(&story.begin("mail").await.unwrap());
+    let callback = callback.split_once("&iss=").unwrap().0;
+    story.come_back("mail", callback).await.unwrap();
+    let served = mail.log();
+    for private in [[10, 0, 0, 7], [169, 254, 169, 254], [192, 168, 1, 1]] {
+        *address.0.lock() = private.into();
+        story.clock.advance(Duration::from_secs(4000));
+        story.connector.replace_servers([here()]);
+        let grants = story.grants(&here(), &at("/mcp"));
+        let refused = story.credential(&grants).await.unwrap_err();
+        assert!(matches!(refused, CredentialError::Unavailable { .. }), "X31 {refused:?}");
+        let refused = story.begin("mail").await;
+        assert!(refused.is_err(), "X31 {refused:?}");
+        assert_eq!(story.state("mail").await, ConnectionState::Connected, "X31");
+    }
+    assert_eq!(mail.log(), served, "X31: nothing reached a server");
+    *address.0.lock() = [127, 0, 0, 1].into();
+    story.later();
+    story.connector.replace_servers([here()]);
+    let grants = story.grants(&here(), &at("/mcp"));
+    assert!(story.credential(&grants).await.is_ok(), "X31");
 }

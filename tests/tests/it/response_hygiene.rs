@@ -108,7 +108,7 @@ async fn i180_the_upstreams_challenge_is_not_forwarded() {
             assert_eq!(response.header(gone), None, "I180 {gone}");
         }
     }
-    // A scope challenge is for the broker: the client receives the broker's own.
+    // A scope challenge is for the broker. Of a static secret, the user cannot obtain another.
     let wants_more = |_: &Received| {
         let challenge = "Bearer error=\"insufficient_scope\", scope=\"admin\", \
                          resource_metadata=\"http://upstream.internal/\"";
@@ -119,7 +119,7 @@ async fn i180_the_upstreams_challenge_is_not_forwarded() {
             .unwrap()
     };
     let (response, _) = run_call(wants_more, &[], |bytes| {
-        Case::fails("I180", bytes, 200, "exchange.scope_required")
+        Case::fails("I180", bytes, 502, "exchange.credential_refused")
     })
     .await;
     assert!(
