@@ -35,6 +35,9 @@ struct Writer<S> {
     clock: Clock,
     next: u64,
     last_hash: [u8; 32],
+    /// The chain of a new log. Drawn before the thread starts: a process that ends meanwhile has no
+    /// random numbers any more, and the cryptographic library would abort it.
+    new_chain: [u8; 16],
     /// Writer and chain, if the sink writes segments.
     segment: Option<(WriterName, [u8; 16])>,
     /// The batch being written; afterwards the buffer of the next one.
@@ -49,6 +52,7 @@ pub(super) fn start<S: AuditSink>(sink: S, core: &Arc<Core>, clock: Clock) {
         clock,
         next: 0,
         last_hash: [0; 32],
+        new_chain: random_bits(),
         segment: None,
         records: Records::default(),
     };
@@ -114,7 +118,7 @@ impl<S: AuditSink> Writer<S> {
             }
         };
         let chain = resumed.segmented.as_ref().and_then(|chain| chain.name);
-        let chain = chain.unwrap_or_else(random_bits);
+        let chain = chain.unwrap_or(self.new_chain);
         self.segment = resumed.segmented.map(|segmented| (segmented.writer, chain));
         // A copy: the events are written with `self`.
         let segment = self.segment.clone();
