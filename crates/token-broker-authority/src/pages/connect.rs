@@ -264,7 +264,7 @@ const fn texts(error: &ConnectError) -> (StatusCode, &'static str, &'static str)
         ConnectError::WiderScopes { .. } => (
             StatusCode::BAD_GATEWAY,
             "The server gave more access than this broker may hold, so nothing was connected, and \
-             the access is being given back.",
+             the access is not used.",
             "Report this to the people who run this broker.",
         ),
         ConnectError::Overtaken => (

@@ -111,8 +111,8 @@ impl Accounts {
         Some(self.tokens(self.grants.len() - 1, scopes))
     }
 
-    /// Refreshes, with rotation: each refresh token is good once, and its second use ends the
-    /// grant (RFC 9700 §4.14.2). `None` if the token is not good; the scopes, if they are too many.
+    /// Refreshes, with rotation: each refresh token is good once, and its second use ends the grant
+    /// (RFC 9700 §4.14.2). `None` if the token is not good; the scopes, if they are too many.
     pub(super) fn refresh(
         &mut self,
         token: &str,

@@ -286,7 +286,7 @@ pub enum ConnectError {
         continuation: Option<Box<str>>,
     },
     /// The authorization server granted more than the operator configured. Nothing was connected,
-    /// and the tokens are revoked.
+    /// and the tokens are revoked, unless that could end another connection of the account.
     #[error("the authorization server granted more than is allowed")]
     WiderScopes {
         /// Scopes that were granted in addition.

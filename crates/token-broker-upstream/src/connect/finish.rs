@@ -109,9 +109,13 @@ impl<S: ConnectStore> Finishing<S> {
         let job = self.shared.broker.audit_log().job("connect");
         let job = job.map_err(|_| ConnectError::Unavailable)?;
         // Before the code is used up: a store that can't be read costs the user nothing yet.
-        let replaced = self.usable_grants().await;
-        self.replaced = replaced.map_err(|_| ConnectError::Unavailable)?;
-        let connected = self.redeem(job.trail()).await;
+        let connected = match self.usable_grants().await {
+            Ok(replaced) => {
+                self.replaced = replaced;
+                self.redeem(job.trail()).await
+            }
+            Err(_) => Err(ConnectError::Unavailable),
+        };
         match &connected {
             Ok(_) => job.complete(),
             Err(error) => {
@@ -312,7 +316,7 @@ impl<S: ConnectStore> Finishing<S> {
                     server.name = &*self.server.name,
                     grant.id = replaced.id.as_str(),
                     "a grant that its user replaced could not be ended everywhere; other processes \
-                     may use its token until it expires"
+                     may use its token for some minutes"
                 );
             }
         }
@@ -336,7 +340,7 @@ impl<S: ConnectStore> Finishing<S> {
         store.finish_connect(connect, grant.clone()).await
     }
 
-    /// Refuses tokens with more scopes than the operator's: they are revoked, and not used.
+    /// Refuses tokens with more scopes than were requested: they are returned to be revoked, and not used.
     async fn is_wider(
         &self,
         refresh_token: Option<Secret>,

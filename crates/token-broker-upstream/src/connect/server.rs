@@ -193,9 +193,8 @@ impl ConnectServer {
 
     /// Sets the client that the operator registered at the [`issuer`](ConnectServer::issuer), which
     /// is required with it: it is used at no other, so that no server can have its secret sent
-    /// elsewhere. Without a client, the
-    /// broker uses its metadata document where the authorization server supports that, or registers
-    /// itself (RFC 7591).
+    /// elsewhere. Without a client, the broker uses its metadata document where the authorization
+    /// server supports that, or registers itself (RFC 7591).
     pub fn client(mut self, client: ClientAuthentication) -> Self {
         self.client_authentication = Some(client);
         self
