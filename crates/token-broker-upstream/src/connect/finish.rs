@@ -340,7 +340,8 @@ impl<S: ConnectStore> Finishing<S> {
         store.finish_connect(connect, grant.clone()).await
     }
 
-    /// Refuses tokens with more scopes than were requested: they are returned to be revoked, and not used.
+    /// Refuses tokens with more scopes than were requested: they are kept to be revoked, and not
+    /// used.
     async fn is_wider(
         &self,
         refresh_token: Option<Secret>,

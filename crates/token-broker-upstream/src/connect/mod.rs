@@ -33,10 +33,10 @@
 //! [`ConnectError`](token_broker_store::connect::ConnectError)
 //!
 //! # Scopes
-//! A connect requests the operator's scopes, and those of rules for which the user came by a link or
-//! that the user gave before. If more are granted, nothing is connected, and the tokens are revoked,
-//! unless that could end another connection of the account. If fewer are, the account is connected,
-//! and the page names the others.
+//! A connect requests the operator's scopes, and those of rules for which the user came by a link
+//! or that the user gave before. If more are granted, nothing is connected, and the tokens are
+//! revoked, unless that could end another connection of the account. If fewer are, the account is
+//! connected, and the page names the others.
 //!
 //! # Sources
 //! RFC 6749 §4.1, RFC 7636, RFC 8414, RFC 8707, RFC 9207, RFC 9700, RFC 9728; OAuth Client ID
